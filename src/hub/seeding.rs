@@ -1,6 +1,6 @@
 //! The events for all channels, placed in one of them.
 
-use super::channel_state::Kind;
+use super::channel_state::{ChannelState, Kind};
 use super::dropped::Dropped;
 use super::for_all::Held;
 use super::key::ChannelKey;
@@ -38,7 +38,12 @@ impl State {
             return;
         };
         let past = channel.log.head().max(evicted_through);
+        let began_after = channel.log.began_after();
+        let is_trimmed = channel.log.is_trimmed();
         channel.log = Log::new(past);
+        if is_trimmed {
+            self.note_began(key, began_after);
+        }
         let missing: Vec<Held> = self.for_all.after(past).cloned().collect();
         dropped.spend(missing.len());
         for held in &missing {
@@ -54,6 +59,15 @@ impl State {
             && channel.options.conflates()
         {
             channel.log.keyed_mut().restore_missing(Vec::new(), true);
+        }
+    }
+
+    /// Notes of a channel that was just made that it may have had events that are not known,
+    /// unless it has a later past.
+    pub(super) fn note_unknown_past(&mut self, key: ChannelKey) {
+        let is_unknown = |channel: &ChannelState| channel.log.head() <= self.unknown_through;
+        if self.get(key).is_some_and(is_unknown) {
+            self.note_began(key, 0);
         }
     }
 

@@ -150,6 +150,9 @@ pub(super) struct State {
     pub(super) removals: Ends,
     /// The ranges of numbers that may be lost.
     pub(super) terms: Terms,
+    /// Up to here the log of a cluster is not known, and no node has what was there: any
+    /// channel may have had events.
+    pub(super) unknown_through: u64,
     /// Whether the log is that of a cluster: a loss is said to the channels concerned.
     pub(super) is_node: bool,
     pub(super) for_all: ForAll,
@@ -182,6 +185,7 @@ impl State {
             remembered: Remembered::default(),
             keys: no_keys(),
             terms: Terms::default(),
+            unknown_through: 0,
             is_node: false,
             generations: 0,
             channels: Slab::new(),
@@ -251,6 +255,7 @@ impl State {
         let key = ChannelKey { slot, generation };
         if let Some(name) = name {
             self.names.insert(name, key);
+            self.note_unknown_past(key);
         }
         key
     }

@@ -45,7 +45,11 @@ impl Base {
         making: &Making,
     ) -> Result<Option<Base>, BrokerError> {
         let snapshot = session.snapshot(CALL_TIMEOUT)?;
+        let first = welcome.oldest.unwrap_or(welcome.next);
+        let before = predecessor(&welcome.terms, first);
         let is_of_log = |number| number < welcome.next && !is_lost(&welcome.terms, number);
+        // The log may have begun again, behind what a node has put there that was late.
+        let is_of_log = |number| number >= before && is_of_log(number);
         if let Some(snapshot) = snapshot.filter(|snapshot| is_of_log(snapshot.name.at)) {
             let base = Base::restore(session, snapshot, welcome, making)?;
             // It was copied while blocks were applied, which may be lost by now.
@@ -53,16 +57,16 @@ impl Base {
                 return Ok(Some(base));
             }
         }
-        let first = welcome.oldest.unwrap_or(welcome.next);
-        let is_whole = predecessor(&welcome.terms, first) == 0;
-        Ok(is_whole.then(|| Base::empty(0, making)))
+        Ok((before == 0).then(|| Base::empty(0, making)))
     }
 
     /// Returns channels whose past is not known, for a log of which nothing older is left
     /// anywhere.
     pub(super) fn without_past(welcome: &Welcome, making: &Making) -> Base {
         let first = welcome.oldest.unwrap_or(welcome.next);
-        Base::empty(predecessor(&welcome.terms, first), making)
+        let mut base = Base::empty(predecessor(&welcome.terms, first), making);
+        base.state.unknown_through = base.at;
+        base
     }
 
     fn empty(at: u64, making: &Making) -> Base {

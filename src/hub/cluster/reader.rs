@@ -430,9 +430,18 @@ impl Reader {
             self.welcomed(&welcome);
             return Ok(Next::Again);
         }
-        // A term may have begun since.
-        if let Some(kept) = self.tail_after(&welcome) {
-            self.begin_behind(kept, &welcome.terms);
+        let is_behind = self.building.as_ref().is_some_and(|b| b.kept.is_some());
+        match self.tail_after(&welcome) {
+            // A term may have begun since.
+            Some(kept) => self.begin_behind(kept, &welcome.terms),
+            // The log has again what it had lost.
+            None if is_behind => {
+                self.building = None;
+                self.cluster.forget_losses();
+                self.welcomed(&welcome);
+                return Ok(Next::Again);
+            }
+            None => {}
         }
         let Some(mut building) = self.building.take() else {
             return Ok(Next::Again);

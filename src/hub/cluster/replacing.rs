@@ -94,6 +94,7 @@ impl Hub {
         let old = {
             let mut state = self.lock();
             state.memory.count_heads(fresh.heads.bytes());
+            state.unknown_through = fresh.unknown_through;
             (
                 mem::replace(&mut state.heads, mem::take(&mut fresh.heads)),
                 mem::replace(&mut state.finishes, mem::take(&mut fresh.finishes)),
@@ -163,6 +164,7 @@ impl Hub {
         let mut dropped = Dropped::new();
         if is_new {
             // As one that is made now.
+            state.note_unknown_past(key);
             state.seed(key, self.clock.now_ms(), &mut dropped);
             state.note_replaced(key);
         }

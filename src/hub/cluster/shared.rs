@@ -417,6 +417,12 @@ impl Cluster {
         self.known().losses.push((term, channel));
     }
 
+    /// Forgets the losses that are not on their way to the log: nothing is lost.
+    pub(super) fn forget_losses(&self) {
+        let mut known = self.known();
+        known.open_losses -= std::mem::take(&mut known.losses).len();
+    }
+
     /// Notes that a loss is in the log.
     pub(super) fn loss_is_said(&self) {
         self.known().open_losses -= 1;

@@ -85,20 +85,40 @@ impl World {
 
     /// Has a node join.
     fn add(&mut self) -> Result<usize, BrokerError> {
+        // Where a node remembers the log, it is given the time to say so.
+        let may_begin = self.nodes.is_empty();
+        let (seed, log, options) = self.next_node();
+        let joined = builder().join_cluster_stepped(seed, log, options, may_begin)?;
+        Ok(self.push(joined))
+    }
+
+    /// Does the same, however long it waits for the log.
+    fn add_patiently(&mut self) -> usize {
+        let (seed, log, options) = self.next_node();
+        let mut joining = builder().begin_joining_stepped(seed, log, options);
+        for _ in 0..1_000 {
+            if let Ok(Some(joined)) = joining.step() {
+                return self.push(joined);
+            }
+            self.pass(100);
+        }
+        panic!("it does not join");
+    }
+
+    fn next_node(&mut self) -> ((Clock, u64), Box<Model>, ClusterOptions) {
         self.seed += 1;
         let clock = Clock::manual_with_wall(self.now_ms.clone(), self.model.wall_ms.clone());
         let options = ClusterOptions::new(format!("n{}", self.seed));
-        let log = Box::new(self.model.clone());
-        // Where a node remembers the log, it is given the time to say so.
-        let may_begin = self.nodes.is_empty();
-        let seed = (clock, self.seed);
-        let (manager, steps) = builder().join_cluster_stepped(seed, log, options, may_begin)?;
+        ((clock, self.seed), Box::new(self.model.clone()), options)
+    }
+
+    fn push(&mut self, (manager, steps): (ChannelManager, SteppedNode)) -> usize {
         self.nodes.push(Node {
             manager,
             steps,
             outcomes: Outcomes::default(),
         });
-        Ok(self.nodes.len() - 1)
+        self.nodes.len() - 1
     }
 
     fn publish(&self, node: usize, channel: &str, data: &str) {
@@ -417,9 +437,14 @@ fn a_snapshot_that_has_more_than_has_survived_is_not_used() {
 
 /// Returns why a client that comes back with this number has missed something.
 fn gap_after(manager: &ChannelManager, name: &str, number: u64) -> Option<GapReason> {
+    let id = manager.hub().id_of(number).text();
+    gap_at(manager, name, Start::After(id))
+}
+
+/// Returns why a client that begins there has missed something.
+fn gap_at(manager: &ChannelManager, name: &str, start: Start) -> Option<GapReason> {
     let hub = manager.hub();
     let keys = [manager.get_or_create(name).unwrap().key()];
-    let start = Start::After(hub.id_of(number).text());
     let joined = hub.could_join(&Join::of(&keys, 1, &start)).unwrap();
     joined.gap.map(|gap| gap.reason)
 }
@@ -487,6 +512,67 @@ fn a_late_node_begins_with_the_snapshot_and_the_log_behind_it() {
     for node in &world.nodes {
         assert_eq!(story(&node.manager, "news").last().unwrap(), "6");
     }
+}
+
+#[test]
+fn a_node_that_does_not_know_the_past_says_so_in_channels_that_are_made_later() {
+    let mut world = World::of(1);
+    for name in ["news", "quiet", "keyed"] {
+        world.publish(0, name, &format!("{name}-0"));
+    }
+    world.settle();
+    world.pass(700_000);
+    world.settle();
+    // The only node that has the past ends, and nothing is left of its snapshot.
+    world.nodes.clear();
+    world.model.broker().kept.snapshot = None;
+    let first = world.add_patiently();
+    for name in ["news", "keyed"] {
+        world.publish(first, name, &format!("{name}-1"));
+    }
+    let everywhere = world.nodes[first].manager.clone();
+    everywhere.publish_then(&[Event::message("for-all")], Target::All, |_| ());
+    world.settle();
+    // The second one begins with the snapshot of the first one.
+    let second = world.add_patiently();
+    world.settle();
+    for node in [first, second] {
+        let manager = &world.nodes[node].manager;
+        assert_eq!(story(manager, "news"), ["news-1", "for-all"], "{node}");
+        for name in ["news", "quiet", "keyed", "other"] {
+            let gap = gap_at(manager, name, Start::Earliest);
+            assert_eq!(gap, Some(GapReason::Evicted), "{node} {name}");
+        }
+        let gap = gap_at(manager, "keyed", Start::Live);
+        assert_eq!(gap, Some(GapReason::Evicted), "{node}");
+    }
+}
+
+#[test]
+fn a_snapshot_from_which_the_log_does_not_go_on_is_not_used() {
+    let mut world = World::of(1);
+    world.publish(0, "news", "0");
+    world.settle();
+    let before = world.model.broker().kept.clone();
+    world.publish(0, "news", "1");
+    world.settle();
+    for _ in 0..2 {
+        world.pass(700_000);
+        world.settle();
+    }
+    world.nodes.clear();
+    {
+        let kept = &mut world.model.broker().kept;
+        assert!(kept.snapshot.unwrap().name.at > before.snapshot.unwrap().name.at);
+        (kept.snapshot, kept.chunks) = (before.snapshot, before.chunks);
+    }
+    let late = world.add_patiently();
+    world.publish(late, "news", "2");
+    world.settle();
+    let manager = &world.nodes[late].manager;
+    assert_eq!(story(manager, "news"), ["2"]);
+    let gap = gap_at(manager, "news", Start::Earliest);
+    assert_eq!(gap, Some(GapReason::Evicted));
 }
 
 #[test]
@@ -934,6 +1020,35 @@ fn a_node_that_has_more_than_one_flush_has_left_goes_on_with_the_others() {
         Publish(0, 0),
         Publish(0, 0),
         Pulse(0),
+    ];
+    check(&history).unwrap();
+}
+
+#[test]
+fn a_node_that_builds_on_a_log_that_is_lost_goes_on_with_the_one_before() {
+    use Happens::{Die, FailOver, Flush, Pass, Publish, Read, Write};
+    let history = [
+        Write(2),
+        Die(0),
+        Write(2),
+        Publish(2, 0),
+        Write(2),
+        Read(2),
+        Die(0),
+        Flush,
+        Write(2),
+        Publish(2, 0),
+        Write(2),
+        Read(1),
+        Read(1),
+        FailOver,
+        Read(1),
+        Pass(48),
+        Read(1),
+        Flush,
+        Read(2),
+        Read(1),
+        Pass(41),
     ];
     check(&history).unwrap();
 }

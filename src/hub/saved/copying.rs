@@ -64,7 +64,7 @@ impl Hub {
             wall_ms: self.clock.read_wall_ms(),
             now_ms: self.clock.now_ms(),
         };
-        let (at, for_all, oldest_own_id, jumps) = {
+        let (at, unknown_through, for_all, oldest_own_id, jumps) = {
             let mut state = self.lock();
             state.heads.begin_copy();
             state.remembered.begin_copy();
@@ -77,7 +77,14 @@ impl Hub {
                 .min()
                 .map(|at_ms| clock.of(at_ms));
             let for_all = saved_for_all(&state.for_all, clock);
-            (state.sequence, for_all, oldest_own_id, jumps)
+            let unknown_through = state.unknown_through;
+            (
+                state.sequence,
+                unknown_through,
+                for_all,
+                oldest_own_id,
+                jumps,
+            )
         };
         let hub = self;
         let copying_ids = Copying {
@@ -118,6 +125,9 @@ impl Hub {
             channels: keys.len(),
             jumps,
         }))?;
+        if unknown_through > 0 {
+            put(Part::Unknown(unknown_through))?;
+        }
         put(Part::ForAll(for_all))?;
         put(Part::Finishes(finishes))?;
         if !removals.is_empty() {

@@ -49,6 +49,7 @@ const OWN_IDS: u8 = 7;
 const FINISHES: u8 = 8;
 const KEYS: u8 = 9;
 const REMOVALS: u8 = 10;
+const UNKNOWN: u8 = 11;
 
 /// The flags of an entry.
 const HAS_OWN_ID: u8 = 1;
@@ -132,6 +133,10 @@ fn put_part(out: &mut Vec<u8>, part: &Part) -> u8 {
                 put_entry(out, entry, before.replace(entry));
             }
             FOR_ALL
+        }
+        Part::Unknown(through) => {
+            put_number(out, *through);
+            UNKNOWN
         }
         Part::Finishes(finishes) => {
             put_ends(out, finishes);
@@ -378,6 +383,7 @@ fn part(kind: u8, input: &mut Input<'_>) -> Result<Part, Damaged> {
                 entries,
             })
         }
+        UNKNOWN => Part::Unknown(input.number()?),
         FINISHES => Part::Finishes(ends(input)?),
         REMOVALS => Part::Removals(ends(input)?),
         CHANNEL => Part::Channel(Box::new(channel(input)?)),

@@ -158,6 +158,7 @@ fn story(hub: &Hub) -> Vec<String> {
                 }
             }
             Part::Keys(keys) => story.extend(keys.iter().map(|key| format!("# {key:?}"))),
+            Part::Unknown(through) => story.push(format!(" {through}")),
             Part::Finishes(ends) | Part::Removals(ends) => story.push(format!(" {ends:?}")),
             Part::Heads(heads) => {
                 story.extend(heads.iter().map(|head| format!("~ {head:?}")));

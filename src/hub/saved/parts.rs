@@ -1,8 +1,8 @@
 //! The parts of a saved state, in the order in which they are written and read.
 //!
 //! ```text
-//! begin · events for all channels · finishes* · removals* · (channel · entries*)* · heads* · own ids*
-//! · keys* · end
+//! begin · unknown* · events for all channels · finishes* · removals* · (channel · entries*)*
+//! · heads* · own ids* · keys* · end
 //! ```
 //!
 //! Times are the wall clock's, in milliseconds since 1970.
@@ -27,6 +27,8 @@ use crate::journal::terms::Jump;
 #[derive(Debug)]
 pub(super) enum Part {
     Begin(Begin),
+    /// Up to this number the log is not known, and any channel may have had events.
+    Unknown(u64),
     ForAll(SavedForAll),
     /// Some finishes that a log has, by name. They are copied before the channels.
     Finishes(Vec<(Arc<str>, u64)>),

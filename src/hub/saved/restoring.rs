@@ -133,6 +133,10 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
         }
         match part {
             Part::Begin(_) => Err(Damaged("it begins twice"))?,
+            Part::Unknown(through) => {
+                self.note_number(through)?;
+                self.state.unknown_through = through;
+            }
             Part::ForAll(for_all) => self.add_for_all(for_all)?,
             Part::Finishes(finishes) => {
                 for (name, number) in finishes {
