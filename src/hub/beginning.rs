@@ -187,7 +187,10 @@ impl<'a> Beginning<'a> {
             // In a cluster, the first term begins after 0.
             let is_new = self.state.is_node && position == 0;
             let term = self.state.terms.first_after(position);
-            return Some(match term.filter(|_| !is_new) {
+            // The gap of a later term was not evicted.
+            let is_evicted =
+                |first: &u64| !self.state.is_node || *first <= self.merged.evicted_through();
+            return Some(match term.filter(|_| !is_new).filter(is_evicted) {
                 Some(first) if !self.holds_gap_of(first) => GapReason::Lost,
                 // It receives the gap in the place of what was lost, too.
                 _ => GapReason::Evicted,

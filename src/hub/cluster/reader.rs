@@ -351,7 +351,8 @@ impl Reader {
             && building.told != terms
         {
             building.told = terms.to_vec();
-            self.tell_losses(kept, terms);
+            let applied = self.place.applied();
+            self.tell_losses(&self.hub, applied, kept, terms);
         }
     }
 
@@ -436,8 +437,10 @@ impl Reader {
             Some(kept) => self.begin_behind(kept, &welcome.terms),
             // The log has again what it had lost.
             None if is_behind => {
-                self.building = None;
                 self.cluster.forget_losses();
+                if let Some(mut building) = self.building.take() {
+                    self.leave_branch(&mut building, &welcome.terms);
+                }
                 self.welcomed(&welcome);
                 return Ok(Next::Again);
             }
@@ -468,10 +471,7 @@ impl Reader {
         welcome: &Welcome,
         now_ms: u64,
     ) -> Result<Option<u64>, BrokerError> {
-        building.beside.take_if(|(_, place)| {
-            let kept = divergence(&place.terms, &welcome.terms);
-            kept.is_some_and(|kept| kept < place.applied())
-        });
+        self.leave_branch(building, &welcome.terms);
         let (hub, mut place) = match building.beside.take() {
             Some(beside) => beside,
             None => {
@@ -496,6 +496,23 @@ impl Reader {
         building.beside = Some((hub, place));
         let is_said = self.cluster.open_losses() == 0;
         Ok((!is_said).then_some(now_ms + LOSS_PAUSE_MS))
+    }
+
+    /// Drops what is built if the log has lost a part of it, and has the log say so: the
+    /// publishers of this node know that it was there.
+    fn leave_branch(&self, building: &mut Building, terms: &[Term]) {
+        let kept_of = |place: &Place| {
+            let kept = divergence(&place.terms, terms);
+            kept.filter(|kept| *kept < place.applied())
+        };
+        let lost = building
+            .beside
+            .take_if(|(_, place)| kept_of(place).is_some());
+        if let Some((hub, place)) = lost
+            && let Some(kept) = kept_of(&place)
+        {
+            self.tell_losses(&hub, place.applied(), kept, terms);
+        }
     }
 
     /// Puts what was built into the hub.
@@ -561,8 +578,8 @@ impl Reader {
         Ok(!blocks.is_empty())
     }
 
-    /// Records in the log what this node had and the log has lost.
-    fn tell_losses(&self, kept: u64, terms: &[Term]) {
+    /// Records in the log what a hub of this node had and the log has lost.
+    fn tell_losses(&self, hub: &Hub, applied: u64, kept: u64, terms: &[Term]) {
         // A node that joins has shown nothing to anyone, and does not append yet.
         if self.hub.cluster.get().is_none() {
             return;
@@ -575,8 +592,8 @@ impl Reader {
             return;
         };
         // A client that has seen numbers of the new term would miss others of it.
-        let overlap = term.first <= self.place.applied();
-        let names = self.hub.channels_beyond(kept).filter(|_| !overlap);
+        let overlap = term.first <= applied;
+        let names = hub.channels_beyond(kept).filter(|_| !overlap);
         match names {
             Some(names) => {
                 let names = names.into_iter().map(Some);
