@@ -111,6 +111,16 @@ pub const REGRESSIONS: &[(u64, Era, &str)] = &[
         Era::Journals,
         "a stream begins without an id for an own id of another channel",
     ),
+    (
+        1_000_000_000_000_000_118,
+        Era::Keys,
+        "a node without the past of the log calls lost what it does not know",
+    ),
+    (
+        1_000_000_000_000_000_191,
+        Era::Keys,
+        "an event that a node has confirmed while it was building is lost without a gap",
+    ),
 ];
 
 /// What seeds draw: the situations that an era is named after, and those of all eras before.

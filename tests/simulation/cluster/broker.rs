@@ -137,6 +137,9 @@ pub struct Broker {
     /// All blocks that any server has had, and all terms.
     pub all: BTreeMap<u64, Arc<Stored>>,
     pub terms: Vec<Term>,
+    /// Behind which numbers logs have begun on empty servers: what was before is known to
+    /// those nodes alone that have it.
+    pub begun_after: BTreeSet<u64>,
     /// The blocks that each process has read, by their first numbers, and up to where it has
     /// read snapshots.
     pub read_by: BTreeMap<usize, (BTreeSet<u64>, u64)>,
@@ -173,6 +176,7 @@ impl Broker {
             sessions: 0,
             all: BTreeMap::new(),
             terms: Vec::new(),
+            begun_after: BTreeSet::new(),
             read_by: BTreeMap::new(),
             has_forgotten: false,
             injected: BTreeMap::new(),
@@ -357,6 +361,7 @@ impl Broker {
             self.note_change(server);
             self.has_forgotten |= after == 0 && !self.all.is_empty();
             self.terms.push(term);
+            self.begun_after.insert(after);
             let mut terms = memory.terms;
             terms.push(term);
             let writers = memory.writers.iter().map(|end| (end.writer, *end));

@@ -7,12 +7,6 @@ use super::client::{Begins, Behavior, Client};
 use crate::draw::draw_faults;
 use crate::network::Faults;
 
-/// Whether brokers lose everything, and events are published to all channels. A node that
-/// has the log's past does not always get to say it in time, and channels keep events for all
-/// that are lost.
-const FLUSHES: bool = false;
-const FOR_ALL: bool = false;
-
 /// What happens at some moment.
 #[derive(Clone, Debug)]
 pub enum Happening {
@@ -75,7 +69,7 @@ impl Plan {
             duration_ms,
             pause_ms_max: [10, 40, 150][rng.usize(0..3)],
             idle_ms_max: [2, 10, 40][rng.usize(0..3)],
-            for_all: [0, 0, 30, 200][rng.usize(0..4)] * u32::from(FOR_ALL),
+            for_all: [0, 0, 30, 200][rng.usize(0..4)],
             timeout_ms: [1_000, 5_000, 5_000][rng.usize(0..3)],
             stall_ms: rng.u64(2_000..5_000),
             heartbeat_ms: [300, 1_000, 4_000][rng.usize(0..3)],
@@ -116,7 +110,7 @@ fn draw_happenings(rng: &mut Rng, nodes: usize, duration_ms: u64) -> Vec<(u64, H
             3 => Happening::FailOver(0, 0),
             4 | 5 => Happening::FailOver(rng.usize(1..50), 0),
             6 => Happening::FailOver(rng.usize(0..50), rng.u64(100..long_ms)),
-            7 if FLUSHES => Happening::Flush,
+            7 => Happening::Flush,
             8..10 => Happening::Kill(node),
             _ => Happening::Freeze(node, rng.u64(100..long_ms)),
         };

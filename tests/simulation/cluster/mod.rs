@@ -147,7 +147,13 @@ impl Actors for Load {
         false
     }
 
-    fn before_sleep(&mut self) {
+    // All engines rarely sleep at once: the world checks after each turn.
+    fn before_sleep(&mut self) {}
+}
+
+impl Load {
+    /// Checks now and then that nothing waits for too long.
+    fn check(&mut self) {
         let network = self.network.borrow();
         let now = network.now();
         if now < self.checked_at + 50 {
@@ -173,9 +179,7 @@ impl Actors for Load {
             }
         }
     }
-}
 
-impl Load {
     /// A part of a node takes a step, and the next one when its calls are over.
     fn step(&mut self, number: usize, part: Part) {
         let network = self.network.clone();
@@ -356,6 +360,7 @@ impl World {
             self.seam(0).idle();
         }
         self.begin_engines();
+        self.load.borrow_mut().check();
         let due = std::mem::take(&mut self.load.borrow_mut().due);
         for happening in due {
             self.happen(happening);
