@@ -511,6 +511,7 @@ impl Reader {
         if let Some((hub, place)) = lost
             && let Some(kept) = kept_of(&place)
         {
+            self.cluster.note_base(0);
             self.tell_losses(&hub, place.applied(), kept, terms);
         }
     }
@@ -548,6 +549,7 @@ impl Reader {
         if let Some((end, _)) = base.ends.iter().find(is_own) {
             is_in_snapshot(&self.proposals, &self.hub, end.n, end.first);
         }
+        self.cluster.note_base(base.at);
         place.nodes = Some(self.cluster.nodes_of(base.ends));
         let mut state = base.state;
         state.remembered.follow_log();

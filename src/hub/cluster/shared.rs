@@ -88,6 +88,8 @@ struct Known {
     /// The writers of what was applied, and of nothing else: an empty broker refuses what they
     /// are said to have appended.
     nodes: Nodes,
+    /// The number up to which a hub that is built beside began with the log.
+    base: u64,
     /// The newest number of which it is known that it was given.
     given: u64,
     kept: VecDeque<Kept>,
@@ -246,6 +248,7 @@ impl Cluster {
         let identity = known.identity.clone();
         known.follow(&identity, terms, applied);
         known.nodes = nodes;
+        known.base = 0;
         known.rebuilt += 1;
         known.figures.lost += lost;
         known.figures.resyncs += 1;
@@ -261,6 +264,17 @@ impl Cluster {
     /// Returns the newest number that was applied.
     pub(super) fn applied(&self) -> u64 {
         self.known().applied
+    }
+
+    /// Notes that a hub is built beside on a base that has everything up to a number.
+    pub(super) fn note_base(&self, at: u64) {
+        self.known().base = at;
+    }
+
+    /// Returns whether what this node has, or builds, begins behind a number.
+    pub(super) fn is_past(&self, number: u64) -> bool {
+        let known = self.known();
+        number <= known.applied.max(known.base)
     }
 
     /// Returns the bytes of all blocks that were read.

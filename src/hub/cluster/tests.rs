@@ -1052,3 +1052,47 @@ fn a_node_that_builds_on_a_log_that_is_lost_goes_on_with_the_one_before() {
     ];
     check(&history).unwrap();
 }
+
+#[test]
+fn a_node_without_the_past_does_not_wait_for_a_block_of_its_own_in_it() {
+    use Happens::{Die, FailOver, Flush, Keep, Pass, Publish, PublishToAll, Read, Write};
+    let history = [
+        Flush,
+        Write(2),
+        Publish(2, 0),
+        Write(0),
+        Write(2),
+        Publish(0, 0),
+        Publish(0, 0),
+        PublishToAll(0),
+        Read(1),
+        Read(0),
+        Publish(0, 0),
+        Write(0),
+        Read(1),
+        Read(1),
+        FailOver,
+        Die(2),
+        Write(2),
+        Publish(2, 0),
+        Keep(2),
+        Write(2),
+        Read(0),
+        Publish(0, 0),
+        Read(1),
+        Publish(0, 0),
+        Pass(33),
+        Read(0),
+        Publish(0, 0),
+        Read(0),
+        Publish(0, 0),
+        Flush,
+        Publish(0, 0),
+        Pass(1239),
+        Write(1),
+        Publish(0, 0),
+        Pass(1729),
+        Keep(2),
+    ];
+    check(&history).unwrap();
+}

@@ -117,10 +117,10 @@ impl Writer {
             return;
         }
         self.cluster.note_repeated();
-        if last > self.cluster.applied() {
+        if !self.cluster.is_past(last) {
             return;
         }
-        // It is in a part of the log that this node has from a snapshot.
+        // It is in a part of the log that this node has from a snapshot, or that no node has.
         is_in_snapshot(&self.proposals, hub, block.n, appended.first);
     }
 }
