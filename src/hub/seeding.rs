@@ -1,6 +1,6 @@
 //! The events for all channels, placed in one of them.
 
-use super::channel_state::{ChannelState, Kind};
+use super::channel_state::Kind;
 use super::dropped::Dropped;
 use super::for_all::Held;
 use super::key::ChannelKey;
@@ -48,26 +48,6 @@ impl State {
         dropped.spend(missing.len());
         for held in &missing {
             self.put(key, held, now_ms, dropped);
-        }
-    }
-
-    /// Notes behind which number a channel began that was just made: a process had it before
-    /// there was a record of it. It may have had events for all channels that are not kept.
-    pub(super) fn note_began(&mut self, key: ChannelKey, after: u64) {
-        if let Some(channel) = self.get_mut(key)
-            && channel.log.note_began(after)
-            && channel.options.conflates()
-        {
-            channel.log.keyed_mut().restore_missing(Vec::new(), true);
-        }
-    }
-
-    /// Notes of a channel that was just made that it may have had events that are not known,
-    /// unless it has a later past.
-    pub(super) fn note_unknown_past(&mut self, key: ChannelKey) {
-        let is_unknown = |channel: &ChannelState| channel.log.head() <= self.unknown_through;
-        if self.get(key).is_some_and(is_unknown) {
-            self.note_began(key, 0);
         }
     }
 

@@ -260,6 +260,26 @@ impl State {
         key
     }
 
+    /// Notes behind which number a channel began that was just made: a process had it before
+    /// there was a record of it. It may have had events for all channels that are not kept.
+    pub(super) fn note_began(&mut self, key: ChannelKey, after: u64) {
+        if let Some(channel) = self.get_mut(key)
+            && channel.log.note_began(after)
+            && channel.options.conflates()
+        {
+            channel.log.keyed_mut().restore_missing(Vec::new(), true);
+        }
+    }
+
+    /// Notes of a channel that was just made that it may have had events that are not known,
+    /// unless it has a later past.
+    pub(super) fn note_unknown_past(&mut self, key: ChannelKey) {
+        let is_unknown = |channel: &ChannelState| channel.log.head() <= self.unknown_through;
+        if self.get(key).is_some_and(is_unknown) {
+            self.note_began(key, 0);
+        }
+    }
+
     /// Notes the time of the block that is applied.
     pub(super) fn begin_block(&mut self, wall_ms: u64) {
         self.remembered.begin_block(wall_ms);
