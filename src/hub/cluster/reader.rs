@@ -320,6 +320,11 @@ impl Reader {
                 self.place.terms.clone_from(&welcome.terms);
                 let (terms, applied) = (&self.place.terms, self.place.applied());
                 self.cluster.follow(&welcome.identity, terms, applied);
+                let oldest = welcome.oldest.unwrap_or(welcome.next);
+                if predecessor(&welcome.terms, oldest) > applied {
+                    // The log has nothing yet in which that would show.
+                    self.begin_anew(None);
+                }
             }
         }
     }

@@ -1097,3 +1097,31 @@ fn a_node_without_the_past_does_not_wait_for_a_block_of_its_own_in_it() {
     ];
     check(&history).unwrap();
 }
+
+#[test]
+fn nodes_notice_that_an_empty_log_has_begun_behind_what_they_have() {
+    use Happens::{Die, FailOver, Flush, Pass, Publish, PublishToAll, Read, Write};
+    let history = [
+        Write(1),
+        Read(0),
+        FailOver,
+        PublishToAll(0),
+        Write(0),
+        Publish(1, 2),
+        Read(1),
+        Write(0),
+        Write(1),
+        Pass(100),
+        Write(1),
+        Die(2),
+        Read(1),
+        Read(1),
+        Write(1),
+        Read(2),
+        Flush,
+        Write(2),
+        Die(2),
+        Publish(0, 2),
+    ];
+    check(&history).unwrap();
+}
