@@ -12,10 +12,10 @@ use crate::server::{Server, TIMEOUT, block, eventually, newcomer, read_all, read
 const META: &str = "{pushwheel}:meta";
 const LOG: &str = "{pushwheel}:log";
 
-/// The clock of numbers.
+/// Returns the first number of a term that begins now.
 fn number_of_now() -> u64 {
-    let since_1970 = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis();
-    (u64::try_from(since_1970).unwrap() - 1_767_225_600_000) * 1_024
+    let since_1970 = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_micros();
+    Term::first_at(u64::try_from(since_1970).unwrap(), 0)
 }
 
 #[test]
