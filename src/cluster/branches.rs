@@ -3,7 +3,7 @@
 //! A log that has lost its newest blocks goes on in a new term, after what has survived. A
 //! node that had applied more is on another branch from there on.
 
-use super::log::Term;
+use super::log::{Term, Welcome};
 
 /// Returns the newest number that two logs with these terms have in common; `None`: one of
 /// them may be the same as the other, or its future.
@@ -40,6 +40,11 @@ pub(crate) fn predecessor(terms: &[Term], first: u64) -> u64 {
         after = term.after;
     }
     after
+}
+
+/// Returns the number behind which the blocks of a log begin. Older ones are not there any more.
+pub(crate) fn begins_after(welcome: &Welcome) -> u64 {
+    predecessor(&welcome.terms, welcome.oldest.unwrap_or(welcome.next))
 }
 
 /// Returns whether a number was given, if ever, to an event that the log has lost.

@@ -15,8 +15,8 @@ use std::sync::Arc;
 /// has much to do.
 const HELD_MAX: usize = 32;
 
-/// Wake-ups after which a reactor takes them out between two connections: what it appends
-/// itself is then a short write, and the journal's thread stays asleep.
+/// Wake-ups after which a reactor releases them between two connections. So it appends in short
+/// writes, and the thread of the journal sleeps.
 const MANY: usize = 16;
 
 /// What sleeps, and is woken when there is something for it.
@@ -103,8 +103,8 @@ pub(crate) fn release() -> bool {
     are_some
 }
 
-/// Does the same if they are many. A thread calls it where no code of the program is under
-/// way, because what is done here calls the program.
+/// Does the same if they are many. The caller is not inside a function of the program: the
+/// work may call one.
 #[inline]
 pub(crate) fn release_many() {
     if HELD.with_borrow(|held| held.count >= MANY) {

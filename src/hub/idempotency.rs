@@ -44,8 +44,7 @@ impl IdempotencyKey {
     /// publishers that must not interfere with each other.
     #[must_use]
     pub fn new(text: &str) -> IdempotencyKey {
-        let [high, low] = word_digests([1, 2], [text.as_bytes()]);
-        IdempotencyKey(u128::from(high) << 64 | u128::from(low))
+        IdempotencyKey(wide_digest([1, 2], text))
     }
 
     /// Returns the key that is the first half of a cryptographic digest, such as SHA-256 of
@@ -58,9 +57,7 @@ impl IdempotencyKey {
     /// Returns the key in its scope, the name of a channel. Two keys of one scope stay apart.
     fn in_scope(self, scope: &str) -> KeyId {
         const ODD: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
-        let [high, low] = word_digests([3, 4], [scope.as_bytes()]);
-        let scope = u128::from(high) << 64 | u128::from(low);
-        let mixed = (self.0 ^ scope).wrapping_mul(ODD);
+        let mixed = (self.0 ^ wide_digest([3, 4], scope)).wrapping_mul(ODD);
         KeyId(mixed.to_le_bytes())
     }
 }
@@ -212,6 +209,12 @@ impl Drop for KeyInFlight {
     fn drop(&mut self) {
         self.keys.lock().remove(&self.id);
     }
+}
+
+/// Returns two hashes of a text as one number.
+fn wide_digest(seeds: [u64; 2], text: &str) -> u128 {
+    let [high, low] = word_digests(seeds, [text.as_bytes()]);
+    u128::from(high) << 64 | u128::from(low)
 }
 
 /// Returns a hash of `parts`, each with its length, in steps of eight bytes. It is the same in

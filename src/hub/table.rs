@@ -15,9 +15,9 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::clock::as_ms;
 
-/// The records that are removed together, as soon as so many are no longer known. Each one is
-/// at a place of the index that is probably not in a cache of the processor, which fetches
-/// several at a time.
+/// As soon as so many records are no longer known, they are removed together. The index has each
+/// one at a place that is probably in no cache, and a processor loads several such places at a
+/// time.
 pub(super) const REMOVED_TOGETHER: usize = 32;
 
 /// A full list grows by one part of so many, and not to twice its size.

@@ -4,7 +4,7 @@
 use std::io::{self, Read, Write};
 
 use super::shared::CALL_TIMEOUT;
-use crate::cluster::branches::{is_lost, predecessor};
+use crate::cluster::branches::{begins_after, is_lost};
 use crate::cluster::{
     BrokerError, LogReader, SnapshotName, StoredSnapshot, WRITERS_MAX, Welcome, WriterEnd,
 };
@@ -45,11 +45,10 @@ impl Base {
         making: &Making,
     ) -> Result<Option<Base>, BrokerError> {
         let snapshot = session.snapshot(CALL_TIMEOUT)?;
-        let first = welcome.oldest.unwrap_or(welcome.next);
-        let before = predecessor(&welcome.terms, first);
-        let is_of_log = |number| number < welcome.next && !is_lost(&welcome.terms, number);
-        // The log may have begun again, behind what a node has put there that was late.
-        let is_of_log = |number| number >= before && is_of_log(number);
+        let before = begins_after(welcome);
+        // The log may have begun again, behind a snapshot that a node has put there too late.
+        let is_of_log =
+            |number| (before..welcome.next).contains(&number) && !is_lost(&welcome.terms, number);
         if let Some(snapshot) = snapshot.filter(|snapshot| is_of_log(snapshot.name.at)) {
             let base = Base::restore(session, snapshot, welcome, making)?;
             // It was copied while blocks were applied, which may be lost by now.
@@ -63,8 +62,7 @@ impl Base {
     /// Returns channels whose past is not known, for a log of which nothing older is left
     /// anywhere.
     pub(super) fn without_past(welcome: &Welcome, making: &Making) -> Base {
-        let first = welcome.oldest.unwrap_or(welcome.next);
-        let mut base = Base::empty(predecessor(&welcome.terms, first), making);
+        let mut base = Base::empty(begins_after(welcome), making);
         base.state.unknown_through = base.at;
         base
     }

@@ -14,7 +14,7 @@ use super::session::Session;
 use super::shared::{CALL_TIMEOUT, Cluster, Next};
 use super::unconfirmed::Outcomes;
 use super::writer::is_in_snapshot;
-use crate::cluster::branches::{divergence, predecessor};
+use crate::cluster::branches::{begins_after, divergence, predecessor};
 use crate::cluster::{BlockRead, BrokerError, Hello, LogReader, Term, Welcome, WriterEnd};
 use crate::hub::applying::BlockTime;
 use crate::hub::ids::Ids;
@@ -320,8 +320,7 @@ impl Reader {
                 self.place.terms.clone_from(&welcome.terms);
                 let (terms, applied) = (&self.place.terms, self.place.applied());
                 self.cluster.follow(&welcome.identity, terms, applied);
-                let oldest = welcome.oldest.unwrap_or(welcome.next);
-                if predecessor(&welcome.terms, oldest) > applied {
+                if begins_after(welcome) > applied {
                     // The log has nothing yet in which that would show.
                     self.begin_anew(None);
                 }
@@ -506,18 +505,13 @@ impl Reader {
     /// Drops what is built if the log has lost a part of it, and has the log say so: the
     /// publishers of this node know that it was there.
     fn leave_branch(&self, building: &mut Building, terms: &[Term]) {
-        let kept_of = |place: &Place| {
-            let kept = divergence(&place.terms, terms);
-            kept.filter(|kept| *kept < place.applied())
-        };
-        let lost = building
-            .beside
-            .take_if(|(_, place)| kept_of(place).is_some());
-        if let Some((hub, place)) = lost
-            && let Some(kept) = kept_of(&place)
+        if let Some((hub, place)) = &building.beside
+            && let Some(kept) = divergence(&place.terms, terms)
+            && kept < place.applied()
         {
             self.cluster.note_base(0);
-            self.tell_losses(&hub, place.applied(), kept, terms);
+            self.tell_losses(hub, place.applied(), kept, terms);
+            building.beside = None;
         }
     }
 
