@@ -186,36 +186,22 @@ impl Connections {
     }
 
     fn send_to_all(&mut self, frame: &[u8]) {
-        if let Some(sender) = &mut self.sender {
-            let readers = self.slots.iter().flatten();
-            let readers = readers.filter(|connection| connection.role == Role::Reads);
-            let sockets = readers.map(|connection| connection.stream.as_raw_fd());
-            let sockets: Vec<_> = sockets.collect();
-            let mut outcomes = vec![SendOutcome::Unsent; sockets.len()];
-            let sent = sender.send_to_all(&sockets, frame, false, &mut outcomes);
-            let whole = SendOutcome::Sent(frame.len());
-            assert!(
-                sent.is_ok() && outcomes.iter().all(|outcome| *outcome == whole),
-                "the load reads too slowly"
-            );
-            return;
-        }
-        for connection in self.slots.iter_mut().flatten() {
-            connection.send(frame);
-        }
+        let connections = self.slots.iter().flatten();
+        send(&mut self.sender, connections, frame);
     }
 
     fn send_to(&mut self, channel: &[u8], frame: &[u8]) {
         let Some(readers) = self.channels.get_mut(channel) else {
             return;
         };
-        readers.retain(|(number, serial)| match &mut self.slots[*number] {
-            Some(connection) if connection.serial == *serial => {
-                connection.send(frame);
-                true
-            }
-            _ => false,
+        readers.retain(|(number, serial)| {
+            let connection = self.slots[*number].as_ref();
+            connection.is_some_and(|connection| connection.serial == *serial)
         });
+        let connections = readers
+            .iter()
+            .map(|(number, _)| self.slots[*number].as_ref().expect("it is kept"));
+        send(&mut self.sender, connections, frame);
     }
 
     /// Sends it to the clients that never read, until their sockets are full.
@@ -258,16 +244,26 @@ impl Connections {
     }
 }
 
-impl Connection {
-    fn send(&mut self, frame: &[u8]) {
-        if self.role == Role::Reads {
-            let sent = self.stream.write(frame);
-            assert!(
-                sent.is_ok_and(|length| length == frame.len()),
-                "the load reads too slowly"
-            );
+/// Sends it to those that read.
+fn send<'a>(
+    sender: &mut Option<UringSender>,
+    connections: impl Iterator<Item = &'a Connection>,
+    frame: &[u8],
+) {
+    let readers = connections.filter(|connection| connection.role == Role::Reads);
+    let is_sent = match sender {
+        Some(sender) => {
+            let sockets: Vec<_> = readers.map(|reader| reader.stream.as_raw_fd()).collect();
+            let mut outcomes = vec![SendOutcome::Unsent; sockets.len()];
+            let sent = sender.send_to_all(&sockets, frame, false, &mut outcomes);
+            let whole = SendOutcome::Sent(frame.len());
+            sent.is_ok() && outcomes.iter().all(|outcome| *outcome == whole)
         }
-    }
+        None => readers
+            .map(|reader| (&reader.stream).write(frame))
+            .all(|sent| sent.is_ok_and(|length| length == frame.len())),
+    };
+    assert!(is_sent, "the load reads too slowly");
 }
 
 /// The connections that publish.

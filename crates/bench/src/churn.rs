@@ -9,7 +9,7 @@ use super::run::Run;
 
 /// Runs the visits, a hundred at the same time, while `clients` others stay connected.
 pub(crate) fn measure(run: &mut Run<'_>, options: &Churn, clients: usize) -> Result<()> {
-    run.warm_up()?;
+    run.deliver_one()?;
     run.load.connect(clients)?;
     let mut visitors = Load::new(&run.server.subscribe, &run.server.publish, VISITORS)?;
     // The server allocates for this many connections now, before the measurement.

@@ -17,7 +17,7 @@ use super::{Result, pace};
 
 /// One event at a time, of each size.
 pub(crate) fn measure(run: &mut Run<'_>, options: &Fanout, clients: usize) -> Result<()> {
-    run.warm_up()?;
+    run.deliver_one()?;
     if run.has_background && options.beside.has_channels() {
         run.say("connecting the clients of other channels");
         run.load.background = Some(OtherChannels::new(run.server, &options.beside)?);
@@ -54,7 +54,7 @@ pub(crate) fn measure(run: &mut Run<'_>, options: &Fanout, clients: usize) -> Re
 
 /// Several events at a time.
 pub(crate) fn measure_bursts(run: &mut Run<'_>, options: &Burst, clients: usize) -> Result<()> {
-    run.warm_up()?;
+    run.deliver_one()?;
     let memory = connect(run, clients)?;
     warm_connections(run)?;
     for event_bytes in ascending(&options.bytes) {

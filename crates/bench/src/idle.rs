@@ -11,7 +11,7 @@ use super::{Result, fault, usage};
 /// Connects clients, leaves them idle, measures heartbeats if requested, and disconnects
 /// them.
 pub(crate) fn measure(run: &mut Run<'_>, options: &Idle, clients: usize) -> Result<()> {
-    run.warm_up()?;
+    run.deliver_one()?;
     let each = |total: f64| total / clients as f64;
     let cpu_ns = run.settled_cpu_ns()?;
     let resident = run.server.rss_bytes()?;
@@ -32,7 +32,10 @@ pub(crate) fn measure(run: &mut Run<'_>, options: &Idle, clients: usize) -> Resu
             "sending heartbeats to {}",
             counted(clients, "client")
         ));
-        let before_ns = run.server.cpu_ns()?;
+        // From here on all clients have been silent for the same time, so each server has the
+        // heartbeats of all due together.
+        run.deliver_one()?;
+        let before_ns = run.settled_cpu_ns()?;
         let heartbeats = run.load.idle(Duration::from_secs_f64(seconds))?.idle_lines;
         let spent_ns = difference(before_ns, run.server.cpu_ns()?)?;
         if heartbeats < clients {

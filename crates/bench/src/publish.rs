@@ -12,7 +12,7 @@ use super::run::Run;
 /// Publishes events, `batch` per request, on one connection, with several requests in
 /// flight.
 pub(crate) fn measure(run: &mut Run<'_>, options: &Publish, batch: usize) -> Result<()> {
-    run.warm_up()?;
+    run.deliver_one()?;
     run.load.publisher.set_keyed(options.keyed);
     let requests = options.events.div_ceil(batch);
     // The same number of bytes in flight, for each size of request.

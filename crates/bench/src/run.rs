@@ -132,8 +132,9 @@ impl Run<'_> {
         self.bar.set_message(what.into());
     }
 
-    /// The first request causes allocations that do not depend on the number of clients.
-    pub(crate) fn warm_up(&mut self) -> Result<()> {
+    /// Publishes an event and waits until all clients have it. The first request causes
+    /// allocations that do not depend on the number of clients.
+    pub(crate) fn deliver_one(&mut self) -> Result<()> {
         self.load
             .deliver(1, EVENT_BYTES_MIN, Together::Ndjson)
             .map(|_| ())
