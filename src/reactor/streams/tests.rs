@@ -16,7 +16,7 @@ use crate::reactor::io::Io;
 use crate::reactor::io::connection::StreamKey;
 use crate::reactor::io::counts::ConnectionCounts;
 use crate::reactor::io::memory::{Memory, Wire};
-use crate::reactor::turn::Turn;
+use crate::reactor::turn::{TICK_MS, Turn};
 use crate::{ChannelManager, ChannelOptions, Event, History};
 
 /// Room for everything.
@@ -509,14 +509,32 @@ fn other_heartbeats_apply_to_a_slice_of_the_clients_in_a_turn() {
     assert!((3..=4).contains(&turns), "{turns}");
     assert!(next_ms(&l) < before_ms);
     let mut due = 0;
-    while l
-        .io
-        .pop_timer(2_100 / crate::reactor::turn::TICK_MS)
-        .is_some()
-    {
+    while l.io.pop_timer(2_100 / TICK_MS).is_some() {
         due += 1;
     }
     assert_eq!(due, 8);
+}
+
+#[test]
+fn clients_that_were_written_to_together_hear_heartbeats_in_groups_of_neighbours() {
+    let mut l = Loop::new(Budgets::default());
+    let channel = l.channel("c", 10);
+    let keys: Vec<_> = (0..1_000)
+        .map(|n| l.join(&channel, &format!("c{n}"), Start::Live, ALL).0)
+        .collect();
+    let intervals = keys
+        .iter()
+        .map(|key| l.streams.heartbeat_ticks(&l.io, *key).unwrap());
+    let intervals: Vec<_> = intervals.collect();
+    let longest = 30_000 / TICK_MS;
+    assert!(
+        intervals
+            .iter()
+            .all(|ticks| (longest * 3 / 4..=longest).contains(ticks))
+    );
+    let groups = intervals.chunk_by(|one, next| one == next).count();
+    // A thousand neighbours, from an aligned key on or not.
+    assert!((15..=17).contains(&groups), "{groups} groups");
 }
 
 #[test]
