@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use crate::reactor::net::Readiness;
 
+/// Requests for which an empty buffer is kept.
+pub(super) const KEPT_MAX: usize = 64;
+
 /// See the [module](self). `A` is a request with the pipe for its response.
 pub(super) struct Inbox<A> {
     state: Mutex<State<A>>,
@@ -70,13 +73,18 @@ impl<A> Inbox<A> {
         }
     }
 
-    /// Sleeps until there is something, or the time is up (`None`: never). Returns the
-    /// requests, and appends the reports to `ready`.
+    /// Sleeps until there is something, or the time is up (`None`: never). Appends the
+    /// requests to `arrived`, and the reports to `ready`.
+    ///
+    /// Keeps a small buffer for the requests that come next. If each needed its own, it would
+    /// lie for a moment where the program's server then places the buffers of its next
+    /// connection, and they would take up more memory.
     pub(super) fn wait(
         &self,
         timeout: Option<Duration>,
         ready: &mut Vec<Readiness>,
-    ) -> VecDeque<A> {
+        arrived: &mut VecDeque<A>,
+    ) {
         let is_asleep = |state: &mut State<A>| !state.is_woken;
         let mut state = match timeout {
             Some(Duration::ZERO) => self.lock(),
@@ -93,7 +101,8 @@ impl<A> Inbox<A> {
         };
         state.is_woken = false;
         ready.append(&mut state.reports);
-        std::mem::take(&mut state.arrivals)
+        arrived.append(&mut state.arrivals);
+        state.arrivals.shrink_to(KEPT_MAX);
     }
 
     /// Accepts nothing any more. Returns the requests that are left.
@@ -102,5 +111,23 @@ impl<A> Inbox<A> {
         state.is_over = true;
         state.reports = Vec::new();
         std::mem::take(&mut state.arrivals)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_buffer_is_kept_for_the_next_requests() {
+        let inbox = Inbox::new();
+        let mut arrived = VecDeque::new();
+        for count in [1, 10 * KEPT_MAX] {
+            (0..count).for_each(|n| inbox.bring(n));
+            inbox.wait(None, &mut Vec::new(), &mut arrived);
+            assert!(arrived.drain(..).eq(0..count), "in order");
+            let kept = inbox.lock().arrivals.capacity();
+            assert!((1..=KEPT_MAX).contains(&kept), "{kept} for {count}");
+        }
     }
 }

@@ -296,7 +296,7 @@ mod tests {
     /// Returns whether each report is that the reader has gone, and that there is room.
     fn reports(inbox: &Inbox<Arrival<Bytes>>) -> Vec<(bool, bool)> {
         let mut ready = Vec::new();
-        inbox.wait(Some(Duration::ZERO), &mut ready);
+        inbox.wait(Some(Duration::ZERO), &mut ready, &mut VecDeque::new());
         assert!(ready.iter().all(|readiness| readiness.token == 7));
         let reports = ready.iter().map(|r| (r.is_readable, r.is_writable));
         reports.collect()

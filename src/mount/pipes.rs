@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::inbox::Inbox;
+use super::inbox::{Inbox, KEPT_MAX};
 use super::pipe::{Arrival, Chunk, Gone, Writer};
 use crate::exchange::Exchange;
 use crate::reactor::net::{self, Exception, Net, Readiness, Targets};
@@ -47,11 +47,13 @@ impl<C: Chunk> Net for Pipes<C> {
 
     fn poll(&mut self, ready: &mut Vec<Readiness>, timeout: Option<Duration>) -> io::Result<()> {
         let timeout = match self.arrived.is_empty() {
-            true => timeout,
+            true => {
+                self.arrived.shrink_to(KEPT_MAX);
+                timeout
+            }
             false => Some(Duration::ZERO),
         };
-        let mut arrived = self.inbox.wait(timeout, ready);
-        self.arrived.append(&mut arrived);
+        self.inbox.wait(timeout, ready, &mut self.arrived);
         Ok(())
     }
 
