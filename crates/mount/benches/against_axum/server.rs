@@ -52,20 +52,29 @@ async fn serve(app: Router) {
     axum::serve(listener, app).await.unwrap();
 }
 
+/// What the handlers of a mount need. They share it, as those of axum's server share the
+/// sender: a handler's own values are copied for each connection.
+struct App {
+    mount: Mount,
+    news: Channel,
+}
+
 fn mounted(heartbeat: Duration) -> Router {
     let options = ChannelOptions::default().heartbeat(heartbeat);
     let channels = ChannelManager::builder().defaults(options).build();
     let news = channels.get_or_create("news").unwrap();
     let mount = Mount::new(&channels).unwrap();
-    let stream = news.clone();
-    let events = async move |State(mount): State<Mount>, request: StreamRequest| {
-        mount.respond(request, Subscription::new(&stream)).await
+    let events = async |State(app): State<Arc<App>>, request: StreamRequest| {
+        let stream = Subscription::new(&app.news);
+        app.mount.respond(request, stream).await
     };
-    let publish = async move |Path(count): Path<usize>| publish(&news, count);
-    let router = Router::new().route("/events", get(events));
-    router
+    let publish = async |State(app): State<Arc<App>>, Path(count): Path<usize>| {
+        publish(&app.news, count);
+    };
+    Router::new()
+        .route("/events", get(events))
         .route("/publish/{count}", post(publish))
-        .with_state(mount)
+        .with_state(Arc::new(App { mount, news }))
 }
 
 fn publish(news: &Channel, count: usize) {
