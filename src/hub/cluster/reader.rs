@@ -491,11 +491,13 @@ impl Reader {
         };
         place.terms.clone_from(&welcome.terms);
         if predecessor(&welcome.terms, welcome.next) > place.applied() {
-            if !self.replay(&hub, &mut place)? {
+            let replayed = self.replay(&hub, &mut place);
+            if matches!(replayed, Ok(false)) {
                 return Ok(Some(now_ms + BASE_PAUSE_MS));
             }
+            // What it has may be lost before the next attempt, and then has to be said.
             building.beside = Some((hub, place));
-            return Ok(Some(now_ms));
+            return replayed.map(|_| Some(now_ms));
         }
         building.beside = Some((hub, place));
         let is_said = self.cluster.open_losses() == 0;
