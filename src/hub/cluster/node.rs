@@ -237,6 +237,7 @@ impl Joining {
             Next::Again | Next::Ended => None,
         };
         if let Some(why) = self.cluster.status(self.clock.now_ms()).stopped {
+            self.reader = Some(reader);
             return Err(BrokerError::Damaged { what: why });
         }
         if self.cluster.in_sync().is_none() {

@@ -86,6 +86,7 @@ impl Node {
             false => joining,
         };
         self.process = process;
+        self.why = None;
         self.is = Process::Joins(Box::new(joining));
     }
 
@@ -198,6 +199,9 @@ impl Node {
 
     /// Returns why the process does not follow the log any more.
     pub fn stopped(&self) -> Option<String> {
+        if let (Process::Joins(_), Some(BrokerError::Damaged { what })) = (&self.is, &self.why) {
+            return Some(what.clone());
+        }
         let status = self.manager()?.cluster_status()?;
         status.stopped
     }
