@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use super::welcome::Welcome;
 use crate::http::{HeaderError, Headers, check_stream_header};
-use crate::hub::Start;
 use crate::hub::channel::Channel;
 use crate::hub::client::{ClientId, ClientInfo, DisconnectHook, DisconnectReason};
+use crate::hub::{Start, Waited};
 
 /// A stream of one or several channels, by method chaining.
 ///
@@ -45,8 +45,8 @@ pub struct Subscription {
     pub(crate) names_channels: bool,
     pub(crate) on_connect: Option<ConnectHook>,
     pub(crate) on_disconnect: Option<DisconnectHook>,
-    /// Whether it has waited for the log of a cluster.
-    pub(crate) has_waited: bool,
+    /// For what of the log of a cluster it has waited.
+    pub(crate) waited: Waited,
 }
 
 pub(crate) type ConnectHook = Box<dyn FnOnce(&ClientInfo, &mut Welcome) + Send>;
@@ -76,7 +76,7 @@ impl Subscription {
             names_channels: false,
             on_connect: None,
             on_disconnect: None,
-            has_waited: false,
+            waited: Waited::default(),
         }
     }
 

@@ -24,6 +24,7 @@ use super::id::EventId;
 use super::idempotency::{record_of, repeated};
 use super::key::ChannelKey;
 use super::looks::LOOKS_MAX;
+use super::losses::LostIn;
 use super::options::{ChannelOptions, OptionsByName};
 use super::own_ids::OwnIds;
 use super::publish::Placing;
@@ -109,8 +110,7 @@ pub(super) struct Step {
     own_ids: Result<Option<Box<OwnIds>>, PublishError>,
     /// The gap of a loss in one channel.
     gap: Option<Ready>,
-    /// The first number of the term in which something was lost.
-    lost_in: Option<u64>,
+    lost_in: Option<LostIn>,
 }
 
 impl Step {
@@ -274,8 +274,8 @@ impl Hub {
             state.keys.catch_up(step.last);
             return Ok(Applied::default());
         }
-        if let Some(term) = step.lost_in
-            && !state.note_loss(ALL, term, step.number, time)
+        if let Some(lost) = step.lost_in
+            && !state.note_loss(ALL, lost, time)
         {
             return Ok(Applied::default());
         }
@@ -300,7 +300,7 @@ impl Hub {
             audience: audience.as_ref(),
             at_us: time.at_ms.saturating_mul(1000),
             history,
-            lost_in: step.lost_in,
+            lost_in: step.lost_in.map(|lost| lost.term),
         };
         let number = |_: &mut State, index: usize| step.number + index as u64;
         let events = events.into_iter().zip(packed);
@@ -356,13 +356,18 @@ impl Hub {
             _ => Ok(None),
         };
         let lost_in = match &change {
-            Change::LostIn { term, .. } => Some(*term),
+            Change::LostIn { term, .. } => Some(LostIn {
+                term: *term,
+                had: basis,
+                said_at: number,
+            }),
             _ => None,
         };
         Step {
             number,
             last: number + change.width() - 1,
-            basis,
+            // A finished channel is not begun anew by a loss.
+            basis: if lost_in.is_some() { 0 } else { basis },
             change,
             own_ids,
             gap: lost_in.map(|_| self.lost(number)),
@@ -541,8 +546,8 @@ impl Hub {
             let found = own_ids.find_repetitions(&state.remembered, name, time.wall_ms);
             found.map_err(Err)?;
         }
-        if let Some(term) = step.lost_in
-            && !state.note_loss(name, term, step.number, time)
+        if let Some(lost) = step.lost_in
+            && !state.note_loss(name, lost, time)
         {
             return Err(Ok(Applied::default()));
         }

@@ -210,11 +210,19 @@ impl<'a> Beginning<'a> {
             .then_some(GapReason::Audience)
     }
 
-    /// Returns whether one of the logs holds the gap with which a term of the journal has
-    /// begun. In a cluster, a term may begin with any event.
+    /// Returns whether one of the logs holds the gap of a term: in a journal the first entry
+    /// of the term, in a cluster any later one.
     fn holds_gap_of(self, first: u64) -> bool {
+        if self.state.is_node {
+            let evicted = self.merged.evicted_through();
+            let mut channels = self.merged.channels();
+            return channels.any(|channel| {
+                let gap = self.state.gap_of(channel.scope(), first);
+                gap.is_some_and(|number| number > evicted)
+            });
+        }
         let entry = self.merged.at_or_before(first);
-        !self.state.is_node && entry.is_some_and(|entry| entry.sequence == first)
+        entry.is_some_and(|entry| entry.sequence == first)
     }
 
     /// Returns an id that leads back to `position`, of whatever kind there is.

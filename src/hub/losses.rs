@@ -11,6 +11,7 @@ use super::for_all::Held;
 use super::key::ChannelKey;
 use super::remembered::{ALL, IdRecord, key_of};
 use super::state::State;
+use crate::journal::terms::Jump;
 
 /// The beginning of the id under which a loss is remembered. No event has such an id: it
 /// begins with a space.
@@ -21,6 +22,17 @@ pub(super) fn term_of(id: &str) -> Option<u64> {
     id.strip_prefix(PREFIX)?.parse().ok()
 }
 
+/// What a node says to be lost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LostIn {
+    /// The first number of the term in which it was lost.
+    pub(super) term: u64,
+    /// The newest number of it, 0 if that is not known.
+    pub(super) had: u64,
+    /// The number under which it is said.
+    pub(super) said_at: u64,
+}
+
 impl State {
     /// Returns the id under which the loss of a term is remembered. A term that itself is left
     /// out has had no block, and its loss is that of the next one.
@@ -29,22 +41,40 @@ impl State {
         format!("{PREFIX}{first}")
     }
 
-    /// Notes that a channel, or each one, has the gap of a loss from this number on. Returns
-    /// false if it has one already.
-    pub(super) fn note_loss(
-        &mut self,
-        scope: &str,
-        term: u64,
-        number: u64,
-        time: BlockTime,
-    ) -> bool {
-        let id = self.loss_id(term);
+    /// Returns whether the log has what is said to be lost. The server from before, which has
+    /// it, may have come back while the loss was on its way.
+    fn has_again(&self, lost: LostIn) -> bool {
+        if lost.had == 0 {
+            return false;
+        }
+        let mut jumps = self.terms.jumps();
+        let is_before = |jump: &Jump| lost.had <= jump.after;
+        // What is lost is behind where the term began, or the one in its place.
+        if jumps
+            .clone()
+            .find(|jump| lost.term <= jump.first)
+            .is_some_and(is_before)
+        {
+            return true;
+        }
+        let is_known = jumps.next().is_some_and(|oldest| oldest.after < lost.had);
+        // No number is given twice.
+        is_known && lost.had < lost.said_at && self.terms.jump_over(lost.had).is_none()
+    }
+
+    /// Notes that a channel, or each one, has the gap of a loss. Returns false if it has one
+    /// already, or if nothing is lost.
+    pub(super) fn note_loss(&mut self, scope: &str, lost: LostIn, time: BlockTime) -> bool {
+        if self.has_again(lost) {
+            return false;
+        }
+        let id = self.loss_id(lost.term);
         let is_known = |scope| self.remembered.known(scope, &id, time.wall_ms).is_some();
         if is_known(scope) || is_known(ALL) {
             return false;
         }
         let record = IdRecord {
-            sequence: number,
+            sequence: lost.said_at,
             at_ms: time.at_ms,
             digest: 0,
             is_doubtful: false,
@@ -54,11 +84,17 @@ impl State {
         true
     }
 
+    /// Returns the number of the gap of a loss in a channel, if it has one.
+    pub(super) fn gap_of(&self, scope: &str, term: u64) -> Option<u64> {
+        let id = self.loss_id(term);
+        let records = [scope, ALL].into_iter();
+        let numbers = records.filter_map(|scope| self.remembered.get(scope, &id));
+        numbers.map(|record| record.sequence).min()
+    }
+
     /// Returns whether a channel has the gap of a loss.
     pub(super) fn has_gap_of(&self, scope: &str, term: u64) -> bool {
-        let id = self.loss_id(term);
-        let has = |scope| self.remembered.get(scope, &id).is_some();
-        has(scope) || has(ALL)
+        self.gap_of(scope, term).is_some()
     }
 
     /// Returns whether a channel has had the gap of a loss when this one was placed in all.

@@ -134,7 +134,7 @@ use options::OptionsByName;
 use proposals::Proposals;
 use state::State;
 
-pub(crate) use cluster::joins::Released;
+pub(crate) use cluster::joins::{Awaited, Released, Waited};
 pub(crate) use engines::{EngineState, Place, Waker};
 pub(crate) use join::{Join, JoinError, Joined};
 pub use join::{LAST_MAX, Start};

@@ -55,6 +55,8 @@ pub enum Logged {
     Lost {
         /// The first number of the term that has begun.
         term: u64,
+        /// The newest number of those that are lost.
+        had: u64,
         /// The name of the channel.
         channel: Option<String>,
     },
@@ -88,6 +90,7 @@ pub fn logged(bytes: &[u8]) -> Result<Vec<(u64, Logged)>, String> {
             },
             Change::LostIn { term, channel } => Logged::Lost {
                 term: *term,
+                had: record.basis,
                 channel: channel.as_ref().map(text),
             },
             _ => Logged::Other,

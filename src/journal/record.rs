@@ -95,7 +95,7 @@ pub(crate) enum Change {
     /// A node says of itself.
     Probe(Box<Probe>),
     /// Events of a channel, or of any, that a node had applied are not in the log any more,
-    /// because a term has begun.
+    /// because a term has begun. The basis is the newest number of them.
     LostIn {
         /// The first number of the term.
         term: u64,

@@ -73,7 +73,9 @@ impl Terms {
     }
 
     /// Returns the jumps, the oldest first.
-    pub(crate) fn jumps(&self) -> impl ExactSizeIterator<Item = &Jump> {
+    pub(crate) fn jumps(
+        &self,
+    ) -> impl ExactSizeIterator<Item = &Jump> + DoubleEndedIterator + Clone {
         self.jumps.iter()
     }
 }

@@ -48,7 +48,7 @@ pub(super) struct Faults {
 pub(super) struct Broker {
     pub(super) kept: Kept,
     /// The process that runs.
-    run: u64,
+    pub(super) run: u64,
     pub(super) faults: Faults,
     /// The clock, in microseconds since 1970.
     clock_us: u64,

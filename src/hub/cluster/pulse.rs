@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::shared::{Cluster, Next};
+use super::shared::{Cluster, Lost, Next};
 use crate::hub::Hub;
 use crate::hub::proposals::{Proposals, Waiting};
 use crate::journal::probe::{Probe, TEXT_BYTES_MAX};
@@ -55,8 +55,8 @@ impl Pulse {
             self.probe_at_ms = now_ms + PROBE_MS;
             self.probe(now_ms);
         }
-        for (term, channel) in self.cluster.take_losses() {
-            self.say_lost(term, channel);
+        for lost in self.cluster.take_losses() {
+            self.say_lost(lost);
         }
         Next::At(now_ms + LOOK_MS)
     }
@@ -93,19 +93,18 @@ impl Pulse {
     }
 
     /// Says in the log that events of a channel, or of any, are lost.
-    fn say_lost(&self, term: u64, channel: Option<Arc<str>>) {
+    fn say_lost(&self, lost: Lost) {
         let cluster = self.cluster.clone();
         let record = Record {
-            // A finished channel is not begun anew by it.
-            basis: 0,
+            basis: lost.had,
             change: Change::LostIn {
-                term,
-                channel: channel.clone(),
+                term: lost.term,
+                channel: lost.channel.clone(),
             },
         };
         self.propose(record, move |is_applied| match is_applied {
             true => cluster.loss_is_said(),
-            false => cluster.put_back_loss(term, channel),
+            false => cluster.put_back_loss(lost),
         });
     }
 

@@ -11,7 +11,7 @@ use super::base::{Base, Making};
 use super::keeper::LEASE_MS;
 use super::nodes::Nodes;
 use super::session::Session;
-use super::shared::{CALL_TIMEOUT, Cluster, Next};
+use super::shared::{CALL_TIMEOUT, Cluster, Lost, Next};
 use super::unconfirmed::Outcomes;
 use super::writer::is_in_snapshot;
 use crate::cluster::branches::{begins_after, divergence, predecessor};
@@ -107,7 +107,12 @@ impl Place {
             Ok(Arrived::Hole) => return Found::Hole,
             Err(error) => return Found::Unreadable(error.to_string()),
         };
-        Place::note_jump(hub, before, first);
+        if Place::note_jump(hub, before, first) {
+            cluster.expect_losses(first, hub.clock.now_ms());
+        }
+        let says_losses = records
+            .iter()
+            .any(|record| matches!(record.change, Change::LostIn { .. }));
         let at_ms = read.wall_ms.saturating_sub(self.zero_ms);
         let time = BlockTime {
             wall_ms: read.wall_ms,
@@ -132,6 +137,9 @@ impl Place {
                 None => {}
             },
         );
+        if says_losses {
+            hub.release_said();
+        }
         cluster.hold(n, hub.clock.now_ms(), held);
         let (first, bytes) = (read.first, read.bytes.len() as u64);
         let end = WriterEnd { writer, n, first };
@@ -145,15 +153,17 @@ impl Place {
 
     /// Has the hub know that numbers are left out between two that are applied, or before the
     /// first one: a log that was lost may have given them. Terms without a block make one
-    /// range.
-    fn note_jump(hub: &Hub, before: u64, first: u64) {
-        if first > before + 1 {
+    /// range. Returns whether there are any.
+    fn note_jump(hub: &Hub, before: u64, first: u64) -> bool {
+        let is_left_out = first > before + 1;
+        if is_left_out {
             let jump = Jump {
                 after: before,
                 first,
             };
             hub.lock().terms.note(jump);
         }
+        is_left_out
     }
 }
 
@@ -171,6 +181,14 @@ fn with_outcomes(
         let is_of_node = matches!(record.change, Change::Probe(_) | Change::LostIn { .. });
         (record, (outcomes.next().flatten(), !is_of_node))
     })
+}
+
+/// Expects what the newest term of a base has lost: the base may be new.
+fn expect_losses(cluster: &Cluster, hub: &Hub, now_ms: u64) {
+    let newest = hub.lock().terms.jumps().next_back().copied();
+    if let Some(newest) = newest {
+        cluster.expect_losses(newest.first, now_ms);
+    }
 }
 
 /// The rebuilding of a hub.
@@ -237,7 +255,9 @@ impl Reader {
             making.options_by_name.clone(),
             Some(proposals.clone()),
         );
-        let place = Place::new(base.at, &welcome, making.clock.now_ms());
+        let now_ms = making.clock.now_ms();
+        let place = Place::new(base.at, &welcome, now_ms);
+        expect_losses(&cluster, &hub, now_ms);
         cluster.reset_writers(base.ends);
         cluster.follow(&welcome.identity, &welcome.terms, base.at);
         Reader {
@@ -536,6 +556,7 @@ impl Reader {
         self.cluster.follow_rebuilt(terms, applied, nodes, lost);
         let now_ms = self.making.clock.now_ms();
         self.cluster.note_applied(applied, None, now_ms);
+        self.hub.release_said();
     }
 
     /// Makes a hub of a base.
@@ -557,7 +578,9 @@ impl Reader {
         state.keys.follow_log();
         let ids = self.hub.ids.clone();
         let randomness = Randomness::System;
+        let now_ms = clock.now_ms();
         let hub = Hub::with_ids(ids, 0, clock, randomness, state, options_by_name, None);
+        expect_losses(&self.cluster, &hub, now_ms);
         (hub, place)
     }
 
@@ -591,18 +614,27 @@ impl Reader {
         let behind = predecessor(terms, kept + 1);
         let follows = |term: &&Term| predecessor(terms, term.first) == behind;
         let begun = terms.iter().rev().find(follows);
-        let Some(term) = begun.or_else(|| terms.iter().find(|term| term.first > kept)) else {
+        let Some(begun) = begun.or_else(|| terms.iter().find(|term| term.first > kept)) else {
             return;
         };
+        // The log may have gone on in more terms, of which a later one lacks it.
+        let lacks = |had: u64| move |term: &&Term| term.after < had && had < term.first;
+        let term_of = |had: u64| terms.iter().find(lacks(had)).unwrap_or(begun).first;
         // A client that has seen numbers of the new term would miss others of it.
-        let overlap = term.first <= applied;
+        let overlap = begun.first <= applied;
         let names = hub.channels_beyond(kept).filter(|_| !overlap);
-        match names {
+        let channels = match names {
             Some(names) => {
-                let names = names.into_iter().map(Some);
-                self.cluster.add_losses(term.first, names);
+                let names = names.into_iter();
+                names.map(|(name, head)| (Some(name), head)).collect()
             }
-            None => self.cluster.add_losses(term.first, [None]),
-        }
+            None => vec![(None, applied)],
+        };
+        let losses = channels.into_iter().map(|(channel, had)| Lost {
+            term: term_of(had),
+            had,
+            channel,
+        });
+        self.cluster.add_losses(losses);
     }
 }

@@ -64,10 +64,10 @@ impl Content {
 }
 
 impl Hub {
-    /// Returns the channels that had something newer than a number, by name; `None`: any may
-    /// have.
-    pub(super) fn channels_beyond(&self, after: u64) -> Option<Vec<Arc<str>>> {
-        let mut names: Vec<Arc<str>> = Vec::new();
+    /// Returns the channels that had something newer than a number, by name, each with its
+    /// newest number; `None`: any may have.
+    pub(super) fn channels_beyond(&self, after: u64) -> Option<Vec<(Arc<str>, u64)>> {
+        let mut names: Vec<(Arc<str>, u64)> = Vec::new();
         {
             let state = self.lock();
             if state.for_all.head() > after || state.heads.removed_through() > after {
@@ -76,15 +76,16 @@ impl Hub {
             // Behind all names that end at the number itself.
             let last = (after, Arc::from("\u{10ffff}"));
             let removed = state.heads.after(Some(&last)).take(NAMED_MAX + 1);
-            names.extend(removed.map(|(_, name)| name.clone()));
+            names.extend(removed.map(|(head, name)| (name.clone(), *head)));
         }
         self.for_each_channel(|_, channel| {
             if channel.log.head() > after && names.len() <= NAMED_MAX {
-                names.extend(channel.name().cloned());
+                let name = channel.name().cloned();
+                names.extend(name.map(|name| (name, channel.log.head())));
             }
         });
-        names.sort_unstable();
-        names.dedup();
+        names.sort_unstable_by(|a, b| b.cmp(a));
+        names.dedup_by(|a, b| a.0 == b.0);
         (names.len() <= NAMED_MAX).then_some(names)
     }
 

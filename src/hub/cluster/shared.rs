@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::calls::SharedValues;
 use super::nodes::Nodes;
 use super::unconfirmed::{Outcomes, Unconfirmed};
-use super::waiting::{GoOn, Released, Waiting};
+use super::waiting::{Awaited, GoOn, Loss, Released, Waiting};
 use crate::cluster::{
     BrokerError, ClusterOptions, ClusterStatus, Hello, Memory, SharedLog, Term, WriterEnd,
 };
@@ -78,6 +78,16 @@ struct Kept {
     bytes: u64,
 }
 
+/// Events of a channel, or of any, that this node had and the log has lost.
+#[derive(Clone, Debug)]
+pub(super) struct Lost {
+    /// The first number of the term that lacks them.
+    pub(super) term: u64,
+    /// The newest number that is lost.
+    pub(super) had: u64,
+    pub(super) channel: Option<Arc<str>>,
+}
+
 /// What is known of the log.
 #[derive(Debug, Default)]
 struct Known {
@@ -108,8 +118,8 @@ struct Known {
     back_ms: u64,
     is_cut_off: bool,
     error: Option<BrokerError>,
-    /// Losses that are not in the log yet: of a channel, or of any.
-    losses: Vec<(u64, Option<Arc<str>>)>,
+    /// Losses that are not in the log yet.
+    losses: Vec<Lost>,
     /// Those, and those that are on their way.
     open_losses: usize,
     figures: ClusterStatus,
@@ -414,12 +424,7 @@ impl Cluster {
     // ---- losses ----
 
     /// Queues a loss for the log.
-    pub(super) fn add_losses(
-        &self,
-        term: u64,
-        channels: impl IntoIterator<Item = Option<Arc<str>>>,
-    ) {
-        let losses = channels.into_iter().map(|channel| (term, channel));
+    pub(super) fn add_losses(&self, losses: impl IntoIterator<Item = Lost>) {
         let mut known = self.known();
         let before = known.losses.len();
         known.losses.extend(losses);
@@ -427,11 +432,12 @@ impl Cluster {
     }
 
     /// Queues again a loss that the log may not have.
-    pub(super) fn put_back_loss(&self, term: u64, channel: Option<Arc<str>>) {
-        self.known().losses.push((term, channel));
+    pub(super) fn put_back_loss(&self, lost: Lost) {
+        self.known().losses.push(lost);
     }
 
-    /// Forgets the losses that are not on their way to the log: nothing is lost.
+    /// Forgets the losses that are not on their way to the log: nothing is lost. Those that
+    /// are on their way are void there.
     pub(super) fn forget_losses(&self) {
         let mut known = self.known();
         known.open_losses -= std::mem::take(&mut known.losses).len();
@@ -447,7 +453,7 @@ impl Cluster {
         self.known().open_losses
     }
 
-    pub(super) fn take_losses(&self) -> Vec<(u64, Option<Arc<str>>)> {
+    pub(super) fn take_losses(&self) -> Vec<Lost> {
         std::mem::take(&mut self.known().losses)
     }
 
@@ -470,16 +476,42 @@ impl Cluster {
         if number <= self.known().applied {
             return go_on(Released::Applied);
         }
-        let over = self.waiting().add(number, block, now_ms, go_on);
+        let over = self
+            .waiting()
+            .add(Awaited::Event(number), block, now_ms, go_on);
         let applied = self.known().applied;
         let released = self.waiting().applied(applied, None);
         self::go_on(over.into_iter().chain(released), Released::Applied);
     }
 
+    /// Has a request wait until a loss is said.
+    pub(in crate::hub) fn wait_for_loss(&self, loss: Loss, now_ms: u64, go_on: GoOn) {
+        let over = self.waiting().add(Awaited::Loss(loss), 0, now_ms, go_on);
+        self::go_on(over, Released::Applied);
+    }
+
+    /// Notes that a term has begun. What it has lost may not be in the log yet.
+    pub(super) fn expect_losses(&self, term: u64, now_ms: u64) {
+        self.waiting().expect_losses(term, now_ms);
+    }
+
+    /// Returns until when nodes may say what a term has lost.
+    pub(in crate::hub) fn losses_until(&self, term: u64, now_ms: u64) -> Option<u64> {
+        self.waiting().losses_until(term, now_ms)
+    }
+
+    /// Lets requests go on whose losses were said. `is_said` is called with the requests locked.
+    pub(in crate::hub) fn release_said(&self, is_said: impl Fn(&Loss) -> bool) {
+        let said = self.waiting().said(is_said);
+        go_on(said, Released::Applied);
+    }
+
     /// Lets requests go on that have waited for too long.
     pub(super) fn release_late(&self, now_ms: u64) {
         let late = self.waiting().too_late(now_ms);
-        go_on(late, Released::TooLate);
+        for (why, go_on) in late {
+            go_on(why);
+        }
     }
 
     pub(super) fn release_all(&self) {

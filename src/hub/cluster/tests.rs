@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
-use super::joins::Released;
+use super::joins::{Awaited, Released};
 use super::model::{Kept, Model};
 use super::node::SteppedNode;
 use super::shared::Next;
@@ -488,6 +488,113 @@ fn a_client_that_alone_has_seen_what_is_lost_receives_a_gap() {
 }
 
 #[test]
+fn a_client_that_has_seen_what_is_lost_waits_until_a_node_says_it() {
+    let mut world = World::of(3);
+    for name in ["news", "other"] {
+        world.publish(0, name, "kept");
+    }
+    world.settle();
+    let kept: Kept = world.model.broker().kept.clone();
+    for name in ["news", "other"] {
+        world.publish(0, name, "gone");
+    }
+    let step = |node: &mut Node| {
+        node.steps.step_writer();
+        node.steps.step_reader();
+    };
+    (0..9).for_each(|_| step(&mut world.nodes[0]));
+    let gone = entries(&world.nodes[0].manager, "other")[1].0;
+    world.model.fail_over(kept);
+    // The second node is there first.
+    world.publish(1, "news", "later");
+    while story(&world.nodes[1].manager, "news") != ["kept", "later"] {
+        world.pass(100);
+        step(&mut world.nodes[1]);
+    }
+    let manager = world.nodes[1].manager.clone();
+    let hub = manager.hub().clone();
+    let awaited = |name: &str, number: u64| {
+        let channels = [manager.get_or_create(name).unwrap()];
+        hub.awaited(&Start::After(hub.id_of(number).text()), &channels)
+    };
+    let released: Arc<Mutex<Vec<(&str, Released)>>> = Arc::default();
+    for name in ["news", "other", "quiet"] {
+        let to = released.clone();
+        let loss = awaited(name, gone).unwrap();
+        assert!(matches!(loss, Awaited::Loss(_)), "{loss:?}");
+        let go_on = move |why| to.lock().unwrap().push((name, why));
+        hub.wait_for(loss, Box::new(go_on));
+    }
+    assert_eq!(awaited("news", gone - 5), None, "it is not lost");
+    assert_eq!(*released.lock().unwrap(), []);
+    // The one that had it says so within the time that it has.
+    for _ in 0..40 {
+        world.pass(100);
+        world.nodes[0].steps.step_pulse();
+        world.nodes.iter_mut().for_each(step);
+    }
+    released
+        .lock()
+        .unwrap()
+        .sort_unstable_by_key(|(name, _)| *name);
+    let said = [("news", Released::Applied), ("other", Released::Applied)];
+    assert_eq!(*released.lock().unwrap(), said);
+    for name in ["news", "other"] {
+        assert_eq!(awaited(name, gone), None);
+        assert_eq!(gap_after(&manager, name, gone), None, "it is in its place");
+    }
+    // Nothing was lost in the third channel, and a client cannot know that.
+    world.pass(5_000);
+    world.nodes[1].steps.step_pulse();
+    assert_eq!(released.lock().unwrap()[2], ("quiet", Released::Unsaid));
+    assert_eq!(awaited("quiet", gone), None);
+    assert_eq!(gap_after(&manager, "quiet", gone), Some(GapReason::Lost));
+}
+
+#[test]
+fn a_loss_that_is_on_its_way_is_not_said_where_the_events_are() {
+    for is_renumbered in [false, true] {
+        let mut world = World::of(2);
+        world.publish(0, "news", "kept");
+        world.settle();
+        let kept: Kept = world.model.broker().kept.clone();
+        world.publish(0, "news", "gone");
+        for _ in 0..9 {
+            world.nodes[0].steps.step_writer();
+            world.nodes[0].steps.step_reader();
+        }
+        let whole: Kept = world.model.broker().kept.clone();
+        let run = world.model.broker().run;
+        world.model.fail_over(kept);
+        // It has a block with the loss, and the log does not take it.
+        let open_losses = |world: &World| {
+            let hub = world.nodes[0].manager.hub();
+            hub.cluster.get().unwrap().open_losses()
+        };
+        while open_losses(&world) == 0 {
+            world.pass(100);
+            world.nodes[0].steps.step_reader();
+        }
+        for _ in 0..9 {
+            world.nodes[0].steps.step_pulse();
+            world.model.broker().faults.loses_request = true;
+            world.pass(100);
+            world.nodes[0].steps.step_writer();
+        }
+        world.model.broker().faults.loses_request = false;
+        world.model.fail_over(whole);
+        if !is_renumbered {
+            // The server from before is there again.
+            world.model.broker().run = run;
+        }
+        world.settle();
+        for node in &world.nodes {
+            assert_eq!(story(&node.manager, "news"), ["kept", "gone"]);
+        }
+    }
+}
+
+#[test]
 fn a_late_node_begins_with_the_snapshot_and_the_log_behind_it() {
     let mut world = World::of(2);
     for n in 0..5 {
@@ -688,13 +795,14 @@ fn a_request_of_a_client_that_is_ahead_waits_for_its_number() {
     }
     let number = entries(&world.nodes[0].manager, "news")[0].0;
     let hub = world.nodes[1].manager.hub().clone();
-    let start = |number| crate::Start::After(hub.id_of(number).text());
-    assert_eq!(hub.ahead(&start(number)), Some(number));
+    let news = [world.nodes[1].manager.get_or_create("news").unwrap()];
+    let awaited = |number| hub.awaited(&Start::After(hub.id_of(number).text()), &news);
+    assert_eq!(awaited(number), Some(Awaited::Event(number)));
     let released: Arc<Mutex<Vec<(u64, Released)>>> = Arc::default();
     let wait = |number: u64| {
         let to = released.clone();
         hub.wait_for(
-            number,
+            Awaited::Event(number),
             Box::new(move |why| to.lock().unwrap().push((number, why))),
         );
     };
@@ -706,7 +814,7 @@ fn a_request_of_a_client_that_is_ahead_waits_for_its_number() {
     world.nodes[1].steps.step_reader();
     world.nodes[1].steps.step_reader();
     assert_eq!(*released.lock().unwrap(), [(number, Released::Applied)]);
-    assert_eq!(hub.ahead(&start(number)), None);
+    assert_eq!(awaited(number), None);
     world.settle();
     assert_eq!(released.lock().unwrap()[1], (never, Released::Applied));
     world.model.broker().faults.is_down = true;
@@ -984,8 +1092,16 @@ fn check(happens: &[Happens]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// `PROPTEST_CASES` makes them more.
+fn cases() -> ProptestConfig {
+    match std::env::var_os("PROPTEST_CASES") {
+        Some(_) => ProptestConfig::default(),
+        None => ProptestConfig::with_cases(24),
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
+    #![proptest_config(cases())]
 
     /// Whatever happens to the broker and its nodes: when it is over, all nodes have the same
     /// events and losses in the same order, none twice. A client that has seen what is lost

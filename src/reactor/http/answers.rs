@@ -9,7 +9,7 @@ use super::next::Next;
 use super::{Http, Service, deadlines};
 use crate::exchange::{Defer, Kind, Request, Responder, Response, Subscription};
 use crate::http::{Headers, Message};
-use crate::hub::Released;
+use crate::hub::{Awaited, Released};
 use crate::reactor::guard::{catch, guard};
 use crate::reactor::io::Io;
 use crate::reactor::io::connection::{Phase, State};
@@ -118,9 +118,9 @@ impl Http {
             log::error!("a handler failed ({origin}): {error}");
         }
         if let Kind::Subscribe(subscription) = &mut response.kind
-            && let Some(number) = self.ahead(&request, subscription)
+            && let Some(awaited) = self.awaited(&request, subscription)
         {
-            return self.wait_for_the_log(io, key, request, response, number);
+            return self.wait_for_the_log(io, key, request, response, awaited);
         }
         let is_whole = matches!(response.kind, Kind::Body(_));
         let passes_after = response.passes_after.filter(|_| is_whole);
@@ -156,18 +156,21 @@ impl Http {
         }
     }
 
-    /// Returns the number of an event that the client has seen on another node, and this one
-    /// may be about to apply. A subscription waits once.
-    fn ahead(&self, request: &Request, subscription: &mut Subscription) -> Option<u64> {
-        if !self.hub().is_node() || std::mem::replace(&mut subscription.has_waited, true) {
+    /// Returns what the client has seen on another node, and this one may be about to read of
+    /// the log.
+    fn awaited(&self, request: &Request, subscription: &mut Subscription) -> Option<Awaited> {
+        if !self.hub().is_node() {
             return None;
         }
         let named = request.named_start();
-        self.hub()
-            .ahead(named.as_ref().or(subscription.start.as_ref())?)
+        let start = named.as_ref().or(subscription.start.as_ref())?;
+        let awaited = self.hub().awaited(start, &subscription.channels)?;
+        let is_next = awaited.waited() > subscription.waited;
+        subscription.waited = subscription.waited.max(awaited.waited());
+        is_next.then_some(awaited)
     }
 
-    /// Leaves the answer until an event is applied.
+    /// Leaves the answer until the log has said more.
     #[cold]
     fn wait_for_the_log<N: Net>(
         &mut self,
@@ -175,19 +178,19 @@ impl Http {
         key: u32,
         request: Request,
         response: Response,
-        number: u64,
+        awaited: Awaited,
     ) -> Next {
         let hub = self.hub().clone();
         let wait = move |_: &Request, responder: Responder| {
             let go_on = move |released| match released {
-                Released::Applied => responder.respond(response),
+                Released::Applied | Released::Unsaid => responder.respond(response),
                 Released::TooLate => {
                     let message = "this node has lost the broker of its cluster. Retry later";
                     let error = Response::error(503, "broker_unavailable", message);
                     responder.respond(error.come_back_after(Duration::ZERO));
                 }
             };
-            hub.wait_for(number, Box::new(go_on));
+            hub.wait_for(awaited, Box::new(go_on));
         };
         self.defer(io, key, request, Box::new(wait))
     }
