@@ -121,6 +121,26 @@ pub const REGRESSIONS: &[(u64, Era, &str)] = &[
         Era::Keys,
         "an event that a node has confirmed while it was building is lost without a gap",
     ),
+    (
+        1_000_000_000_000_000_610,
+        Era::Keys,
+        "a loss is said in a channel whose events the log has again",
+    ),
+    (
+        1_000_000_000_000_001_187,
+        Era::Keys,
+        "a loss is said under a term that lacks other events of the node",
+    ),
+    (
+        1_000_000_000_000_002_241,
+        Era::Keys,
+        "what a node has built beside is dropped without a gap when a read fails",
+    ),
+    (
+        1_000_000_000_000_002_628,
+        Era::Keys,
+        "a node that cannot join takes another step",
+    ),
 ];
 
 /// What seeds draw: the situations that an era is named after, and those of all eras before.

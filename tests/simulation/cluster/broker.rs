@@ -140,9 +140,9 @@ pub struct Broker {
     /// Behind which numbers logs have begun on empty servers: what was before is known to
     /// those nodes alone that have it.
     pub begun_after: BTreeSet<u64>,
-    /// The blocks that each process has read, by their first numbers, and up to where it has
-    /// read snapshots.
-    pub read_by: BTreeMap<usize, (BTreeSet<u64>, u64)>,
+    /// When each process has first read the blocks that it has, by their first numbers, and up
+    /// to where it has read snapshots.
+    pub read_by: BTreeMap<usize, (BTreeMap<u64, u64>, u64)>,
     /// Whether a log has begun without the one before.
     pub has_forgotten: bool,
     pub injected: BTreeMap<&'static str, u64>,
@@ -268,7 +268,7 @@ impl Broker {
     pub fn has_read(&self, process: usize, number: u64) -> bool {
         let blocks = self.read_by.get(&process).map(|(blocks, _)| blocks);
         let first = blocks.and_then(|blocks| blocks.range(..=number).next_back());
-        first.is_some_and(|first| self.all[first].numbers().contains(&number))
+        first.is_some_and(|(first, _)| self.all[first].numbers().contains(&number))
     }
 
     /// Whether it has read a snapshot that may have the number.
@@ -359,7 +359,7 @@ impl Broker {
             let after = memory.applied;
             let term = Term { after, first };
             self.note_change(server);
-            self.has_forgotten |= after == 0 && !self.all.is_empty();
+            self.has_forgotten |= after == 0 && !self.terms.is_empty();
             self.terms.push(term);
             self.begun_after.insert(after);
             let mut terms = memory.terms;

@@ -4,13 +4,14 @@
 use fastrand::Rng;
 
 use super::channel;
-use super::judge::{Item, Judge};
+use super::judge::{Item, Judge, LOSSES_MS};
 use crate::network::{Act, Network};
 use crate::oracle::{GAP, SLACK_MS};
 use crate::sse::{Dispatched, Parser};
 
-/// How long a request waits for the log at most, with what looks whether it has.
-const WAIT_MS: u64 = 2_000 + 300;
+/// How long a request waits for an event and then for a loss at most, with what looks whether
+/// it has.
+const WAIT_MS: u64 = 2_000 + LOSSES_MS + 300;
 
 /// How a client behaves: chances in a thousand, each time it looks around.
 #[derive(Clone, Debug)]
@@ -145,7 +146,7 @@ impl Client {
             true => "connections without an id",
             false => "reconnections with the last id",
         });
-        judge.note(self.number, Item::Asks(node));
+        judge.on_ask(self.number, node, now);
         let request = format!("GET /events?{query} HTTP/1.1\r\n{headers}\r\n");
         network.send(socket, request.as_bytes());
         self.look_at = now + rng.u64(0..1_500);
@@ -158,9 +159,10 @@ impl Client {
             false => rng.usize(1..=self.behavior.read_max.min(100_000)),
         };
         let (bytes, is_over) = network.take(socket, max);
+        let now = network.now();
         for byte in bytes {
             self.digest = (self.digest ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-            self.take_byte(byte, judge);
+            self.take_byte(byte, now, judge);
         }
         if is_over || self.is_refused {
             network.leave(socket);
@@ -170,7 +172,7 @@ impl Client {
         }
     }
 
-    fn take_byte(&mut self, byte: u8, judge: &mut Judge) {
+    fn take_byte(&mut self, byte: u8, now: u64, judge: &mut Judge) {
         let Some(parser) = &mut self.stream else {
             self.head.push(byte);
             if self.head.ends_with(b"\r\n\r\n") {
@@ -188,13 +190,13 @@ impl Client {
             }
         }
         for event in &events {
-            self.on_event(event, judge);
+            self.on_event(event, now, judge);
         }
     }
 
-    fn on_event(&self, event: &Dispatched, judge: &mut Judge) {
+    fn on_event(&self, event: &Dispatched, now: u64, judge: &mut Judge) {
         match event.name == GAP {
-            true => judge.on_gap(self.number, event),
+            true => judge.on_gap(self.number, event, now),
             false => judge.on_event(self.number, event),
         }
     }

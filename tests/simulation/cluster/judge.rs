@@ -16,6 +16,9 @@ use super::number_of;
 use crate::oracle::SLACK_MS;
 use crate::sse::Dispatched;
 
+/// How long nodes may take to say what a term has lost.
+pub const LOSSES_MS: u64 = 5_000;
+
 pub type Shared = Arc<Mutex<Judge>>;
 
 /// The simulation has one thread, so the lock is free.
@@ -89,6 +92,8 @@ struct Log {
     /// Losses for all that a channel has been told of by name.
     told: BTreeSet<(u64, usize)>,
     ranges: Vec<Range<u64>>,
+    /// Behind which number it begins, for a node that knows nothing of what was before.
+    begins_after: u64,
 }
 
 impl Log {
@@ -99,10 +104,23 @@ impl Log {
 
     /// Returns a term, or the one that follows if it has no block: their losses are one.
     fn with_a_block(&self, term: u64) -> u64 {
+        if term <= self.begins_after {
+            return term;
+        }
         let at = self.ranges.partition_point(|range| range.end <= term);
         self.ranges
             .get(at)
             .map_or(term, |range| term.max(range.start))
+    }
+
+    /// Returns whether the log has what is said to be lost in a term.
+    fn has_again(&self, term: u64, had: u64) -> bool {
+        let mut end = self.begins_after + 1;
+        let begun = self.ranges.iter().find_map(|range| {
+            let after = std::mem::replace(&mut end, range.end) - 1;
+            (range.start > after + 1 && range.start >= term).then_some(after)
+        });
+        self.has(had) || begun.is_some_and(|after| had <= after)
     }
 
     fn of<'a>(
@@ -129,6 +147,19 @@ struct Reader {
     position: Option<u64>,
     /// Whether its log of a channel has to be the whole one.
     is_whole: bool,
+    /// The process that it has asked for its stream, and when.
+    asked: (usize, u64),
+}
+
+/// A gap with which a stream begins because the client has seen what is lost.
+#[derive(Debug)]
+struct Witness {
+    reader: usize,
+    /// The number that the client has seen.
+    seen: u64,
+    process: usize,
+    asked_at: u64,
+    at_ms: u64,
 }
 
 /// See the [module](self).
@@ -136,6 +167,9 @@ pub struct Judge {
     readers: Vec<Reader>,
     publishes: Vec<Publish>,
     open: BTreeSet<usize>,
+    witnesses: Vec<Witness>,
+    /// The process that is a node.
+    processes: BTreeMap<usize, usize>,
     read: BTreeMap<u64, Vec<(u64, Logged)>>,
     timeout_ms: u64,
     pub failures: Vec<String>,
@@ -148,6 +182,8 @@ impl Judge {
             readers: Vec::new(),
             publishes: Vec::new(),
             open: BTreeSet::new(),
+            witnesses: Vec::new(),
+            processes: BTreeMap::new(),
             read: BTreeMap::new(),
             timeout_ms,
             failures: Vec::new(),
@@ -171,8 +207,15 @@ impl Judge {
             items: Vec::new(),
             position: None,
             is_whole,
+            asked: (0, 0),
         });
         self.readers.len() - 1
+    }
+
+    pub fn on_ask(&mut self, reader: usize, node: usize, at_ms: u64) {
+        let process = self.processes.get(&node).copied().unwrap_or_default();
+        self.readers[reader].asked = (process, at_ms);
+        self.note(reader, Item::Asks(node));
     }
 
     pub fn note(&mut self, reader: usize, item: Item) {
@@ -219,7 +262,7 @@ impl Judge {
         self.on_item(reader, Item::Event(number, event.data.clone()));
     }
 
-    pub fn on_gap(&mut self, reader: usize, event: &Dispatched) {
+    pub fn on_gap(&mut self, reader: usize, event: &Dispatched, at_ms: u64) {
         let gap: serde_json::Value = serde_json::from_str(&event.data).unwrap_or_default();
         let number = self.number(&event.last_event_id);
         let reason = gap["reason"].as_str().unwrap_or_default().to_owned();
@@ -234,14 +277,24 @@ impl Judge {
         };
         let state = &self.readers[reader];
         let is_first = matches!(state.items.last(), Some(Item::Asks(_) | Item::Began(0)));
-        let expected = state.position;
+        let (expected, (process, asked_at)) = (state.position, state.asked);
         if !is_first || requested.is_none() || requested != expected {
             self.fail(format!(
                 "client {reader} is at {expected:?} and reads {}",
                 event.data
             ));
         }
-        let gap = Item::Gap(requested.unwrap_or_default(), number, reason);
+        let seen = requested.unwrap_or_default();
+        if reason == "lost" {
+            self.witnesses.push(Witness {
+                reader,
+                seen,
+                process,
+                asked_at,
+                at_ms,
+            });
+        }
+        let gap = Item::Gap(seen, number, reason);
         self.note(reader, gap);
     }
 
@@ -301,6 +354,11 @@ impl Judge {
         self.publishes[number].answer = Some(answer);
     }
 
+    /// A process has begun to be a node.
+    pub fn on_begin(&mut self, node: usize, process: usize) {
+        self.processes.insert(node, process);
+    }
+
     /// A process has ended: its publishers receive no answer.
     pub fn on_death(&mut self, node: usize) {
         for number in std::mem::take(&mut self.open) {
@@ -327,10 +385,21 @@ impl Judge {
 
     // ---- the truth ----
 
-    fn read<'a>(&mut self, blocks: impl Iterator<Item = &'a Arc<Stored>>, once: bool) -> Log {
-        let mut log = Log::default();
+    /// Reads a log. `begins_after`: as a node does that begins there, each loss once; `None`:
+    /// all that is in it.
+    fn read<'a>(
+        &mut self,
+        blocks: impl Iterator<Item = &'a Arc<Stored>>,
+        begins_after: Option<u64>,
+    ) -> Log {
+        let once = begins_after.is_some();
+        let mut log = Log {
+            begins_after: begins_after.unwrap_or_default(),
+            ..Log::default()
+        };
+        let begins_after = log.begins_after;
         let mut told = BTreeSet::new();
-        let blocks: Vec<_> = blocks.collect();
+        let blocks: Vec<_> = blocks.filter(|block| block.first > begins_after).collect();
         log.ranges = blocks.iter().map(|block| block.numbers()).collect();
         for block in blocks {
             let changes = self.read.entry(block.first).or_insert_with(|| {
@@ -348,10 +417,12 @@ impl Judge {
                             log.entries.insert(at, (of, What::Event(data)));
                         }
                     }
-                    Logged::Lost { term, channel } => {
+                    Logged::Lost { term, had, channel } => {
                         let of = channel.as_deref().map(channel_of);
                         let term = if once { log.with_a_block(*term) } else { *term };
-                        let is_new = !once || !told.contains(&(term, None));
+                        // The server that has it may be there again.
+                        let is_void = once && *had > 0 && log.has_again(term, *had);
+                        let is_new = !once || (!is_void && !told.contains(&(term, None)));
                         if is_new && (told.insert((term, of)) || !once) {
                             log.entries.insert(number, (of, What::Lost(term)));
                             let by_name = told.range((term, Some(0))..=(term, Some(usize::MAX)));
@@ -374,14 +445,25 @@ impl Judge {
     /// # Errors
     /// What is wrong.
     pub fn judge(&mut self, broker: &Broker, alive: &[usize]) -> Result<Option<String>, String> {
-        let truth = self.read(broker.truth(), true);
-        let all = self.read(broker.all.values(), false);
+        let truth = self.read(broker.truth(), Some(0));
+        let all = self.read(broker.all.values(), None);
+        // As the nodes have it that do not know what was before.
+        let mut behind = BTreeMap::new();
+        for after in &broker.begun_after {
+            behind.insert(*after, self.read(broker.truth(), Some(*after)));
+        }
         self.judge_log(&truth, &all)?;
+        self.judge_witnesses(broker, &truth, &all)?;
         let mut pending = self.judge_answers(broker, &truth, &all, alive)?;
         let mut wrongs = Vec::new();
         for (number, reader) in self.readers.iter().enumerate() {
             let found = match reader.is_whole {
-                true => judge_whole(reader, &truth, &all, broker),
+                true => {
+                    let mut items = reader.items.iter();
+                    let after = items.find_map(|item| known_after(item, broker));
+                    let log = after.and_then(|after| behind.get(&after));
+                    judge_whole(reader, log.unwrap_or(&truth), &all, broker)
+                }
                 false => judge_reader(reader, &truth, &all, broker),
             };
             match found {
@@ -426,6 +508,56 @@ impl Judge {
                         return Err(format!("{what:?} at {number} is said, and nothing is lost"));
                     }
                 }
+            }
+        }
+        Ok(())
+    }
+
+    /// A client that has seen what is lost is told so by itself only if no node says it in
+    /// time, or has said it.
+    fn judge_witnesses(&self, broker: &Broker, truth: &Log, all: &Log) -> Result<(), String> {
+        for witness in &self.witnesses {
+            let seen = witness.seen;
+            let leaves_out = |term: &Term| term.after < seen && seen < term.first;
+            let terms: BTreeSet<u64> = broker
+                .terms
+                .iter()
+                .filter(|term| leaves_out(term))
+                .map(|term| term.first)
+                .collect();
+            let Some((read, _)) = broker.read_by.get(&witness.process) else {
+                continue;
+            };
+            let of_terms = read
+                .iter()
+                .filter(|(first, _)| **first > seen && terms.contains(&broker.all[first].term));
+            if let Some(began_at) = of_terms.map(|(_, read_at)| *read_at).min()
+                && witness.at_ms < began_at + LOSSES_MS
+            {
+                return Err(format!(
+                    "{witness:?} is told of a loss that may be said: {began_at}"
+                ));
+            }
+            // One that has read what is lost may be building beside what it shows.
+            if !read.keys().all(|first| truth.has(*first)) {
+                continue;
+            }
+            let channels = &self.readers[witness.reader].channels;
+            let was_read = |number: u64| {
+                let block = read.range(..=number).next_back();
+                block.is_some_and(|(first, read_at)| {
+                    broker.all[first].numbers().contains(&number) && *read_at < witness.asked_at
+                })
+            };
+            let said = all.entries.iter().find(|(number, (of, what))| {
+                let is_of = of.is_none_or(|of| channels.contains(&of));
+                let is_it = matches!(what, What::Lost(term) if terms.contains(term));
+                is_of && is_it && truth.has(**number) && was_read(**number)
+            });
+            if let Some(said) = said {
+                return Err(format!(
+                    "{witness:?} is told of a loss that was said: {said:?}"
+                ));
             }
         }
         Ok(())
@@ -498,31 +630,23 @@ fn known_after(item: &Item, broker: &Broker) -> Option<u64> {
     (reason == "evicted" && *requested < begun_after).then_some(begun_after)
 }
 
-/// Holds what a client has read from the beginning of a channel against the log.
+/// Holds what a client has read from the beginning of a channel against the log, as its node
+/// knows it.
 fn judge_whole(
     reader: &Reader,
-    truth: &Log,
+    log: &Log,
     all: &Log,
     broker: &Broker,
 ) -> Result<Option<String>, String> {
-    let known_after = |item| known_after(item, broker);
-    let after = reader.items.iter().find_map(known_after).unwrap_or(0);
-    // Nor does it know whether an earlier loss was said before.
-    let is_earlier = |what: &What| matches!(what, What::Lost(term) if *term <= after);
-    let is_known_loss = |number: u64| {
-        let found = all.entries.get(&number);
-        !found.is_some_and(|(_, what)| is_earlier(what))
-    };
     let read = reader.items.iter().filter_map(|item| match item {
         Item::Event(number, data) => Some((*number, What::Event(data.clone()))),
-        Item::Lost(number) => is_known_loss(*number).then_some((*number, What::Lost(0))),
-        Item::Gap(..) if known_after(item).is_none() => Some((0, What::Lost(0))),
+        Item::Lost(number) => Some((*number, What::Lost(0))),
+        Item::Gap(..) if known_after(item, broker).is_none() => Some((0, What::Lost(0))),
         _ => None,
     });
     let read: Vec<_> = read.collect();
-    let expected = truth
+    let expected = log
         .of(&reader.channels)
-        .filter(|(number, _, what)| *number > after && !is_earlier(what))
         .map(|(number, _, what)| match what {
             What::Event(data) => (number, What::Event(data.clone())),
             What::Lost(_) => (number, What::Lost(0)),
@@ -587,10 +711,16 @@ fn judge_reader(
                 let is_told = |later: &Item| match later {
                     // A log without the one before has ids of its own.
                     Item::Gap(_, _, reason) => reason == "lost" || reason == "restart",
-                    Item::Lost(number) => {
-                        let other = all.entries.get(number).and_then(|(of, _)| *of);
-                        of.is_none() || other.is_none() || of == other
-                    }
+                    Item::Lost(at) => all.entries.get(at).is_some_and(|(other, what)| {
+                        // The gap of a term in one channel is enough for a stream of several.
+                        let leaves_out = |term: &Term| {
+                            *what == What::Lost(term.first)
+                                && term.after < *number
+                                && *number < term.first
+                        };
+                        let is_of = of.is_none() || other.is_none() || of == *other;
+                        is_of || broker.terms.iter().any(leaves_out)
+                    }),
                     _ => false,
                 };
                 if !truth.has(*number) && !items[at..].iter().any(is_told) {
@@ -602,13 +732,33 @@ fn judge_reader(
             {
                 return Err(format!("reads {item:?}, and it was {:?}", found(number)));
             }
-            Item::Gap(requested, _, _) => {
+            Item::Lost(number) => {
+                let is_new = match truth.entries.get(number) {
+                    Some((None, _)) => {
+                        let mut channels = reader.channels.iter();
+                        channels.any(|channel| !truth.told.contains(&(*number, *channel)))
+                    }
+                    found => found.is_some() || !truth.has(*number),
+                };
+                // A node does not know what was said before its log began.
+                let is_known = |after: &u64| {
+                    matches!(
+                        found(number),
+                        Some((_, What::Lost(term))) if term <= after && after < number
+                    )
+                };
+                if !is_new && !broker.begun_after.iter().any(is_known) {
+                    return Err(format!("is told of {:?} again at {number}", found(number)));
+                }
+            }
+            Item::Gap(requested, _, reason) => {
+                let is_other_log = reason == "restart" && broker.has_forgotten;
                 let is_left_out = |term: &Term| term.after < *requested && *requested < term.first;
                 let missed = truth.of(&reader.channels).any(|(number, ..)| {
                     number > *requested && number <= positions[at] && !read.contains(&number)
                 });
                 let is_known = known_after(item, broker).is_none();
-                if !broker.terms.iter().any(is_left_out) && !missed && is_known {
+                if !broker.terms.iter().any(is_left_out) && !missed && is_known && !is_other_log {
                     return Err(format!("reads {item:?}, and has missed nothing"));
                 }
             }
@@ -624,16 +774,27 @@ fn judge_reader(
             continue;
         };
         // Beyond a lost event the log may have gone on with lower numbers.
-        let mut behind = items[passed..]
-            .iter()
-            .filter(|item| item.position().is_some());
-        let first = behind.find(|item| {
-            let is_lost = |item: &Item| item.position().is_some_and(|at| !truth.has(at));
-            is_gap(item) || !is_lost(item)
-        });
-        match first {
+        let is_lost = |item: &Item| item.position().is_some_and(|at| !truth.has(at));
+        let mut behind = items[passed..].iter();
+        let first =
+            behind.position(|item| is_gap(item) || (item.position().is_some() && !is_lost(item)));
+        let first = first.map(|at| passed + at);
+        match first.map(|at| &items[at]) {
             Some(item) if is_gap(item) => {}
             None => pending = Some(format!("is not told of {what:?} at {number}")),
+            // Its node was on another branch, and the gap of that may come later.
+            Some(_)
+                if first.is_some_and(|at| {
+                    items[..at]
+                        .iter()
+                        .rfind(|item| item.position().is_some())
+                        .is_some_and(is_lost)
+                }) =>
+            {
+                if !items[passed..].iter().any(is_gap) {
+                    pending = Some(format!("is not told of {what:?} at {number}"));
+                }
+            }
             Some(item) => {
                 return Err(format!("reads {item:?} without {what:?} at {number}"));
             }

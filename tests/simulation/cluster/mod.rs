@@ -325,6 +325,7 @@ impl World {
         let node = &mut load.nodes[number];
         let plan = (&self.plan, !remembers);
         node.begin(process as usize, (&self.clock, seed), plan, &self.broker);
+        self.judge_lock().on_begin(number, process as usize);
         drop(load);
         let mut network = self.network.borrow_mut();
         for part in [Part::Writer, Part::Reader, Part::Keeper, Part::Pulse] {
@@ -423,6 +424,8 @@ impl World {
             }
             Happening::Freeze(number, for_ms) => {
                 self.judge_lock().count("processes that stand still");
+                let until = self.network.borrow().frozen_until(number);
+                let for_ms = for_ms.max(until.saturating_sub(self.now()));
                 self.network.borrow_mut().freeze(number, for_ms);
                 self.network
                     .borrow_mut()

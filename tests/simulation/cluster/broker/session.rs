@@ -218,9 +218,11 @@ impl LogReader for Session {
             if is_torn {
                 return Err(gone("the connection ends in the middle"));
             }
-            let firsts = blocks.iter().map(|block| block.first);
+            let now = broker.now();
             let read_by = broker.read_by.entry(session.process).or_default();
-            read_by.0.extend(firsts);
+            for block in blocks {
+                read_by.0.entry(block.first).or_insert(now);
+            }
             Ok(())
         })
     }
