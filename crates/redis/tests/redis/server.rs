@@ -37,8 +37,6 @@ pub(crate) struct Server {
     child: Child,
     pub(crate) port: u16,
     directory: TemporaryDirectory,
-    /// The program and its arguments.
-    program: &'static str,
     arguments: Vec<String>,
 }
 
@@ -49,29 +47,28 @@ impl Server {
     }
 
     pub(crate) fn with(arguments: &[&str]) -> Server {
-        let server = Server::spawn("redis-server", "", arguments);
+        let server = Server::spawn("", arguments);
         server.await_answer();
         server
     }
 
     /// Starts a sentinel with a configuration.
     pub(crate) fn sentinel(configuration: &str) -> Server {
-        let sentinel = Server::spawn("redis-sentinel", configuration, &[]);
+        let sentinel = Server::spawn(configuration, &["--sentinel"]);
         sentinel.await_answer();
         sentinel
     }
 
-    fn spawn(program: &'static str, configuration: &str, arguments: &[&str]) -> Server {
-        let directory = TemporaryDirectory::new(program);
+    fn spawn(configuration: &str, arguments: &[&str]) -> Server {
+        let directory = TemporaryDirectory::new("server");
         fs::write(directory.path(CONFIGURATION), configuration).unwrap();
         let port = free_port();
         let arguments = arguments.iter().map(|word| (*word).to_owned()).collect();
-        let child = run(program, port, &directory.0, &arguments);
+        let child = run(port, &directory.0, &arguments);
         Server {
             child,
             port,
             directory,
-            program,
             arguments,
         }
     }
@@ -81,7 +78,7 @@ impl Server {
         self.kill();
         self.arguments
             .extend(more.iter().map(|word| (*word).to_owned()));
-        self.child = run(self.program, self.port, &self.directory.0, &self.arguments);
+        self.child = run(self.port, &self.directory.0, &self.arguments);
     }
 
     pub(crate) fn kill(&mut self) {
@@ -162,10 +159,10 @@ impl Drop for TemporaryDirectory {
     }
 }
 
-fn run(program: &str, port: u16, directory: &Path, arguments: &Vec<String>) -> Child {
+fn run(port: u16, directory: &Path, arguments: &Vec<String>) -> Child {
     // Another server of the same protocol, such as Valkey.
-    let other = env::var_os("PUSHWHEEL_REDIS_SERVER").filter(|_| program == "redis-server");
-    let mut command = Command::new(other.unwrap_or_else(|| program.into()));
+    let program = env::var_os("PUSHWHEEL_REDIS_SERVER");
+    let mut command = Command::new(program.unwrap_or_else(|| "redis-server".into()));
     command
         .arg(directory.join(CONFIGURATION))
         .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
@@ -177,9 +174,9 @@ fn run(program: &str, port: u16, directory: &Path, arguments: &Vec<String>) -> C
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null());
-    command.spawn().unwrap_or_else(|error| {
-        panic!("cannot run {program} ({error}): install redis-server and redis-sentinel")
-    })
+    command
+        .spawn()
+        .unwrap_or_else(|error| panic!("cannot run {command:?} ({error}): install redis-server"))
 }
 
 /// Each test takes a port that no other has had.

@@ -79,8 +79,8 @@ impl Redis {
             directory.display(),
         );
         std::fs::write(&file, configuration).unwrap();
-        let arguments = vec![file.display().to_string()];
-        Redis::start_on_a_free_port("redis-sentinel".to_owned(), arguments, directory, LOCALHOST)
+        let arguments = vec![file.display().to_string(), "--sentinel".to_owned()];
+        Redis::start_on_a_free_port(program(), arguments, directory, LOCALHOST)
     }
 
     fn start_on_a_free_port(
