@@ -24,7 +24,6 @@ use super::id::EventId;
 use super::idempotency::{record_of, repeated};
 use super::key::ChannelKey;
 use super::looks::LOOKS_MAX;
-use super::losses::LostIn;
 use super::options::{ChannelOptions, OptionsByName};
 use super::own_ids::OwnIds;
 use super::publish::Placing;
@@ -58,6 +57,17 @@ impl BlockTime {
         let later_ms = wall_ms.saturating_sub(self.wall_ms);
         self.at_ms.saturating_add(later_ms)
     }
+}
+
+/// What a node says to be lost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LostIn {
+    /// The first number of the term in which it was lost.
+    pub(super) term: u64,
+    /// The newest number of it, 0 if that is not known.
+    pub(super) had: u64,
+    /// The number under which it is said.
+    pub(super) said_at: u64,
 }
 
 /// What a record has done.

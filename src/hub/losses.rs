@@ -6,7 +6,7 @@
 //! beside the own ids of publishers, because it has to be known for as long, and to be in
 //! snapshots.
 
-use super::applying::BlockTime;
+use super::applying::{BlockTime, LostIn};
 use super::for_all::Held;
 use super::key::ChannelKey;
 use super::remembered::{ALL, IdRecord, key_of};
@@ -20,17 +20,6 @@ const PREFIX: &str = " lost-";
 /// Returns the term of a loss from the id under which it is remembered.
 pub(super) fn term_of(id: &str) -> Option<u64> {
     id.strip_prefix(PREFIX)?.parse().ok()
-}
-
-/// What a node says to be lost.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct LostIn {
-    /// The first number of the term in which it was lost.
-    pub(super) term: u64,
-    /// The newest number of it, 0 if that is not known.
-    pub(super) had: u64,
-    /// The number under which it is said.
-    pub(super) said_at: u64,
 }
 
 impl State {
