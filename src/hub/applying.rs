@@ -152,6 +152,7 @@ impl Step {
                     .find(|channel| *channel.name == *name)?
                     .begins_after
             }
+            Change::Finish { begins_after, .. } => *begins_after,
             _ => self.options().begins_after,
         }
     }

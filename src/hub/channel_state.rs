@@ -171,6 +171,12 @@ impl ChannelState {
 
     // ---- log ----
 
+    /// Returns the number behind which its log begins, if no record has made it yet. The next
+    /// one says it.
+    pub(super) fn begins_after(&self) -> Option<u64> {
+        (!self.is_recorded).then(|| self.log.began_after())
+    }
+
     /// Returns the newest number of a change that the channel has.
     pub(super) fn through(&self) -> u64 {
         let head = self.log.head().max(self.restored_through);

@@ -686,6 +686,7 @@ fn options_that_panic_are_the_defaults_and_the_journal_goes_on() {
             channel: "other".into(),
             until_ms: 0,
             last: None,
+            begins_after: None,
         },
     };
     let time = BlockTime {
@@ -859,15 +860,26 @@ fn an_event_for_all_from_before_the_first_record_is_not_missing_without_a_gap() 
         })
     };
     let (manager, log) = open_with(builder(), Duration::from_secs(60));
-    let old = manager.get_or_create("old").unwrap();
+    let [old, ended] = ["old", "ended"].map(|name| manager.get_or_create(name).unwrap());
     manager.broadcast_all(message("to all")).unwrap();
-    let new = manager.get_or_create("new").unwrap();
+    let [new, new_and_ended] =
+        ["new", "new and ended"].map(|name| manager.get_or_create(name).unwrap());
     for channel in [&old, &new] {
         channel.broadcast(message("own")).unwrap();
     }
-    assert_eq!([&old, &new].map(|channel| stored(channel).len()), [2, 1]);
+    for channel in [&ended, &new_and_ended] {
+        channel.finish(Some(message("own"))).unwrap();
+    }
+    let channels = [&old, &ended, &new, &new_and_ended];
+    assert_eq!(channels.map(|channel| stored(channel).len()), [2, 2, 1, 1]);
     let other = replayed_by(builder(), &log);
-    for (name, expected) in [("old", &[GapReason::Evicted][..]), ("new", &[])] {
+    let evicted = &[GapReason::Evicted][..];
+    for (name, expected) in [
+        ("old", evicted),
+        ("ended", evicted),
+        ("new", &[]),
+        ("new and ended", &[]),
+    ] {
         let channel = other.get(name).unwrap();
         assert_eq!(gaps(&channel, Start::Earliest), expected, "{name}");
     }

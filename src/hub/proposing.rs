@@ -249,7 +249,7 @@ impl Hub {
             keyed,
             is_conditional: newest.is_some(),
             finish_until_ms: finished_for.map(|ms| wall_ms.saturating_add(ms)),
-            begins_after: (!channel.is_recorded).then(|| channel.log.began_after()),
+            begins_after: channel.begins_after(),
         };
         let clients = matched.map_or(channel.members.len(), |matched| matched.count);
         let name = channel.current_name().ok_or(PublishError::Closed)?.clone();
@@ -354,6 +354,7 @@ impl Hub {
             channel: channel.current_name().ok_or(PublishError::Closed)?.clone(),
             until_ms: wall_ms.saturating_add(as_ms(channel.options.finished_for)),
             last,
+            begins_after: channel.begins_after(),
         };
         let basis = state.sequence;
         Ok(Decided::New(

@@ -205,7 +205,7 @@ impl Hub {
             let channel = state.get(*key)?;
             Some(Begun {
                 name: channel.current_name()?.clone(),
-                begins_after: (!channel.is_recorded).then(|| channel.log.began_after()),
+                begins_after: channel.begins_after(),
             })
         });
         let channels: Vec<Begun> = channels.collect();

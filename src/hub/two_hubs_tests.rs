@@ -222,10 +222,11 @@ proptest! {
             for (change, lag) in changes {
                 // The end of a finished channel is soon.
                 let change = match change {
-                    Change::Finish { channel, last, until_ms } => Change::Finish {
+                    Change::Finish { channel, last, until_ms, begins_after } => Change::Finish {
                         channel,
                         last,
                         until_ms: wall_ms + until_ms % 50,
+                        begins_after,
                     },
                     other => other,
                 };

@@ -225,11 +225,13 @@ mod tests {
                 channel: "news".into(),
                 until_ms: 1_796_000_000_000,
                 last: None,
+                begins_after: None,
             },
             Change::Finish {
                 channel: "other".into(),
                 until_ms: 0,
                 last: Some(ready(&Event::message("bye"))),
+                begins_after: None,
             },
             Change::Remove {
                 channel: "other".into(),
@@ -286,6 +288,12 @@ mod tests {
                 .to_vec(),
             events: vec![ready(&Event::message("for two channels"))],
             keyed: None,
+        });
+        changes.push(Change::Finish {
+            channel: "fifth".into(),
+            until_ms: 1_796_000_000_000,
+            last: Some(ready(&Event::message("bye"))),
+            begins_after: Some(300),
         });
         let changes = changes.into_iter().enumerate();
         let record = |(at, change)| Record {
@@ -359,9 +367,9 @@ mod tests {
             bytes[kind_at] = kind;
             summed(bytes)
         };
-        let error = decoded(&with_kind(9)).unwrap_err();
-        assert_eq!(error, BlockError::Kind { found: 9 });
-        assert!(error.to_string().contains("kind 9"));
+        let error = decoded(&with_kind(10)).unwrap_err();
+        assert_eq!(error, BlockError::Kind { found: 10 });
+        assert!(error.to_string().contains("kind 10"));
         // That of a record that may be skipped, which takes no number.
         let mut skipped = with_kind(0x89);
         skipped[26..34].fill(0);

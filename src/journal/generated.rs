@@ -98,10 +98,13 @@ fn keys() -> impl Strategy<Value = Option<Keyed>> {
     prop::option::weighted(0.3, keyed)
 }
 
+fn beginnings() -> impl Strategy<Value = Option<u64>> {
+    prop::option::weighted(0.3, prop_oneof![0..20_u64, any::<u64>()])
+}
+
 fn options() -> impl Strategy<Value = Options> {
     let until_ms = prop::option::weighted(0.1, any::<u64>());
-    let begins_after = prop::option::weighted(0.3, prop_oneof![0..20_u64, any::<u64>()]);
-    let options = (keys(), prop::bool::weighted(0.1), until_ms, begins_after);
+    let options = (keys(), prop::bool::weighted(0.1), until_ms, beginnings());
     options.prop_map(
         |(keyed, is_conditional, finish_until_ms, begins_after)| Options {
             keyed,
@@ -142,8 +145,10 @@ pub(crate) fn changes() -> impl Strategy<Value = Change> {
             let options = Options { keyed, finish_until_ms: Some(until_ms), ..Options::default() };
             Change::Publish { channel, audience: None, events: Vec::new(), options }
         }),
-        1 => (channels(), any::<u64>(), prop::option::of(ready())).prop_map(
-            |(channel, until_ms, last)| Change::Finish { channel, until_ms, last }
+        1 => (channels(), any::<u64>(), prop::option::of(ready()), beginnings()).prop_map(
+            |(channel, until_ms, last, begins_after)| {
+                Change::Finish { channel, until_ms, last, begins_after }
+            }
         ),
         1 => channels().prop_map(|channel| Change::Remove { channel }),
         1 => any::<u64>().prop_map(|after| Change::Lost { after }),

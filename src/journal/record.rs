@@ -12,6 +12,7 @@
 //!  7 lost in      first number of a term · flag · channel?
 //!  8 publish to   options · number of channels · (channel · flag · where it begins?)* · number of
 //!                 events · event*
+//!  9 first finish where it begins · as a finish
 //! options  := their length · (tag · length · bytes)*
 //!  1 the idempotency key, 16 bytes
 //!  2 the digest of what is published with the key, 8 bytes
@@ -81,6 +82,8 @@ pub(crate) enum Change {
         /// When the channel is over, in milliseconds since 1970.
         until_ms: u64,
         last: Option<Ready>,
+        /// As [`Options::begins_after`].
+        begins_after: Option<u64>,
     },
     /// A channel is removed.
     Remove { channel: Arc<str> },
@@ -242,6 +245,7 @@ const PROBE: u8 = 5;
 const LOST: u8 = 6;
 const LOST_IN: u8 = 7;
 const PUBLISH_TO: u8 = 8;
+const FIRST_FINISH: u8 = 9;
 
 /// The tags of options.
 const KEY: u64 = 1;
@@ -314,14 +318,21 @@ impl Writer {
                 channel,
                 until_ms,
                 last,
+                begins_after,
             } => {
+                if let Some(after) = begins_after {
+                    put_number(&mut self.rest, *after);
+                }
                 self.put_channel(channel);
                 put_number(&mut self.rest, *until_ms);
                 self.rest.push(u8::from(last.is_some()));
                 if let Some(last) = last {
                     put_event(&mut self.rest, last);
                 }
-                FINISH
+                match begins_after {
+                    Some(_) => FIRST_FINISH,
+                    None => FINISH,
+                }
             }
             Change::Remove { channel } => {
                 self.put_channel(channel);
@@ -479,7 +490,11 @@ impl<'a> Reader<'a> {
                     options,
                 }
             }
-            FINISH => Change::Finish {
+            FINISH | FIRST_FINISH => Change::Finish {
+                begins_after: match kind {
+                    FIRST_FINISH => Some(rest.number()?),
+                    _ => None,
+                },
                 channel: self.channel(&mut rest)?,
                 until_ms: rest.number()?,
                 last: match rest.flag()? {

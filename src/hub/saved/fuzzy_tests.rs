@@ -225,6 +225,7 @@ fn a_removal_while_a_copy_is_made_is_over_for_the_copy() {
         channel: channel.clone(),
         until_ms: 0,
         last: None,
+        begins_after: None,
     };
     let to_all = Change::PublishAll {
         audience: None,
@@ -257,6 +258,7 @@ fn an_own_id_that_a_copy_has_outlives_its_removed_channel() {
         channel: channel.clone(),
         until_ms: 0,
         last: Some(own(id)),
+        begins_after: None,
     };
     let remove = Change::Remove {
         channel: channel.clone(),
