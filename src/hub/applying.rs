@@ -495,6 +495,9 @@ impl Hub {
             return Err(Lacks::Packed(bytes));
         }
         if let Err(outcome) = self.decide(state, key, &name, step, time) {
+            if finish_of(&step.change).is_some() {
+                state.finishes.note_refused(step.last);
+            }
             return Ok(outcome);
         }
         let dropped = &mut removed.entries;

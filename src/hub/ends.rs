@@ -10,7 +10,7 @@
 //! [`ENDS_MAX`] are known. More cannot be between the proposal of a change and its
 //! place in the log, because all that is proposed waits in one queue.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::journal::appender::QUEUE_RECORDS_MAX;
@@ -27,6 +27,12 @@ pub(super) struct Ends {
     by_name: HashMap<Arc<str>, u64>,
     /// The same by their numbers.
     in_order: BTreeMap<u64, Arc<str>>,
+    /// The copies that are being made.
+    copies: usize,
+    /// The ends that were refused meanwhile, which a copy could take for real ones.
+    refused: BTreeSet<u64>,
+    /// Those that a copy has named. The log that is applied behind it has their records.
+    refused_ahead: BTreeSet<u64>,
 }
 
 impl Default for Ends {
@@ -45,6 +51,9 @@ impl Ends {
             max,
             by_name: HashMap::new(),
             in_order: BTreeMap::new(),
+            copies: 0,
+            refused: BTreeSet::new(),
+            refused_ahead: BTreeSet::new(),
         }
     }
 
@@ -84,6 +93,46 @@ impl Ends {
         let later = self.in_order.range(number.saturating_add(1)..);
         later.map(|(number, name)| (name, *number))
     }
+
+    // ---- copies ----
+
+    /// Remembers from now on which ends are refused, until the copy ends.
+    pub(super) fn begin_copy(&mut self) {
+        self.copies += 1;
+    }
+
+    pub(super) fn end_copy(&mut self) {
+        self.copies -= 1;
+        if self.copies == 0 {
+            self.refused = BTreeSet::new();
+        }
+    }
+
+    /// Notes that the record with this number has ended nothing, if a copy is being made.
+    pub(super) fn note_refused(&mut self, number: u64) {
+        if self.copies > 0 && self.refused.len() < self.max {
+            self.refused.insert(number);
+        }
+    }
+
+    /// Returns the ends that were refused since a copy was begun, in ascending order.
+    pub(super) fn refused(&self) -> Vec<u64> {
+        self.refused.iter().copied().collect()
+    }
+
+    /// Remembers a refused end as a copy has it.
+    pub(super) fn restore_refused(&mut self, number: u64) {
+        self.refused_ahead.insert(number);
+    }
+
+    /// Returns whether a copy that has the record with this number has refused it. Forgets
+    /// those before.
+    pub(super) fn is_refused(&mut self, number: u64) -> bool {
+        if !self.refused_ahead.is_empty() {
+            self.refused_ahead = self.refused_ahead.split_off(&number);
+        }
+        self.refused_ahead.contains(&number)
+    }
 }
 
 #[cfg(test)]
@@ -106,5 +155,29 @@ mod tests {
         let left: Vec<_> = ends.after(0).collect();
         assert_eq!(left, [(&"b".into(), 3)]);
         assert_eq!(ends.after(3).count(), 0);
+    }
+
+    #[test]
+    fn a_copy_names_the_ends_that_were_refused_meanwhile() {
+        let mut ends = Ends::bounded(2);
+        ends.note_refused(1);
+        ends.begin_copy();
+        ends.begin_copy();
+        for number in [3, 5, 6] {
+            ends.note_refused(number);
+        }
+        ends.end_copy();
+        assert_eq!(ends.refused(), [3, 5], "no more than there is room for");
+        let mut copied = Ends::bounded(2);
+        ends.refused()
+            .into_iter()
+            .for_each(|number| copied.restore_refused(number));
+        assert_eq!(
+            [2, 3, 4, 5].map(|n| copied.is_refused(n)),
+            [false, true, false, true]
+        );
+        assert!(!copied.is_refused(6) && copied.refused_ahead.is_empty());
+        ends.end_copy();
+        assert!(ends.refused().is_empty());
     }
 }

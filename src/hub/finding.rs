@@ -34,15 +34,14 @@ impl Hub {
             state.finishes.end(name, step.number);
             let key = state.names.get(name).copied();
             let channel = key.and_then(|key| state.get(key));
-            let (is_applied, is_finished) = match channel {
-                Some(channel) => (
-                    step.last <= channel.through(),
-                    channel.life.through() == Some(step.last),
-                ),
-                None => (state.heads.is_over(name, step.last), true),
+            let is_applied = match channel {
+                Some(channel) => step.last <= channel.through(),
+                None => state.heads.is_over(name, step.last),
             };
             if is_applied {
-                if is_finished && finish_of(&step.change).is_some() {
+                // What came behind it was proposed before or after it, whatever has become of
+                // the channel since.
+                if finish_of(&step.change).is_some() && !state.finishes.is_refused(step.last) {
                     state.finishes.insert(name.clone(), step.last);
                 }
                 return Ok(Found::Applied);

@@ -297,7 +297,11 @@ mod tests {
                 Part::OwnIds(records) => records.iter_mut().for_each(|(_, r)| r.at_ms = 0),
                 Part::Keys(keys) => keys.iter_mut().for_each(|(_, key)| key.at_ms = 0),
                 Part::Heads(heads) => heads.sort_unstable_by(|a, b| a.0.cmp(&b.0)),
-                Part::Unknown(_) | Part::Finishes(_) | Part::Removals(_) | Part::End(_) => {}
+                Part::Unknown(_)
+                | Part::Finishes(_)
+                | Part::Removals(_)
+                | Part::Refused(_)
+                | Part::End(_) => {}
             }
         }
         let lines = parts.iter().map(|part| format!("{part:?}\n"));

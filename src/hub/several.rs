@@ -251,6 +251,7 @@ impl Hub {
             .iter()
             .any(|name| step.is_after_finish(state, name))
         {
+            state.keys.catch_up(step.last);
             return Ok(Err(PublishError::Finished));
         }
         let (mut keys, mut compress_from) = (Vec::new(), None);

@@ -67,6 +67,7 @@ impl Hub {
         let (at, unknown_through, for_all, oldest_own_id, jumps) = {
             let mut state = self.lock();
             state.heads.begin_copy();
+            state.finishes.begin_copy();
             state.remembered.begin_copy();
             state.keys.begin_copy();
             let jumps = state.terms.jumps().copied().collect();
@@ -96,7 +97,10 @@ impl Hub {
         };
         let copying = Copying {
             hub,
-            end: |state| state.heads.end_copy(),
+            end: |state| {
+                state.heads.end_copy();
+                state.finishes.end_copy();
+            },
         };
         // Nothing is written meanwhile: as long as a disk may take, no id may be forgotten.
         let own_ids = self.copy_own_ids(0, at, clock);
@@ -145,11 +149,14 @@ impl Hub {
                 put_entries(entries, &mut put)?;
             }
         }
-        let end = self.copy_heads(&mut put)?;
+        let (end, refused) = self.copy_heads(&mut put)?;
         put_own_ids(own_ids, &mut put)?;
         put_own_ids(self.copy_own_ids(at, end.sequence, clock), &mut put)?;
         put_keys(remembered_keys, &mut put)?;
         put_keys(self.copy_keys(at, end.sequence, clock), &mut put)?;
+        for some in refused.chunks(LOOKS_MAX) {
+            put(Part::Refused(some.to_vec()))?;
+        }
         put(Part::End(end))?;
         drop(copying);
         Ok(saved)
@@ -262,17 +269,22 @@ impl Hub {
         }
     }
 
-    /// Copies what is known of removed channels.
-    fn copy_heads(&self, put: &mut impl FnMut(Part) -> io::Result<()>) -> io::Result<End> {
+    /// Copies what is known of removed channels. Returns what comes last, and the finishes that
+    /// were refused until then.
+    fn copy_heads(
+        &self,
+        put: &mut impl FnMut(Part) -> io::Result<()>,
+    ) -> io::Result<(End, Vec<u64>)> {
         let mut last: Option<(u64, Arc<str>)> = None;
         loop {
             let state = self.lock();
             let some = state.heads.after(last.as_ref()).take(LOOKS_MAX);
             let some: Vec<_> = some.cloned().collect();
             let is_all = some.len() < LOOKS_MAX;
-            let mut others = Vec::new();
+            let (mut others, mut refused) = (Vec::new(), Vec::new());
             if is_all {
                 others = state.heads.absent();
+                refused = state.finishes.refused();
             }
             let end = End {
                 sequence: state.sequence,
@@ -285,7 +297,7 @@ impl Hub {
             let some = some.into_iter().map(absent);
             put(Part::Heads(some.chain(others).collect()))?;
             if is_all {
-                return Ok(end);
+                return Ok((end, refused));
             }
             self.give_way();
         }

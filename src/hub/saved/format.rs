@@ -50,6 +50,7 @@ const FINISHES: u8 = 8;
 const KEYS: u8 = 9;
 const REMOVALS: u8 = 10;
 const UNKNOWN: u8 = 11;
+const REFUSED: u8 = 12;
 
 /// The flags of an entry.
 const HAS_OWN_ID: u8 = 1;
@@ -174,6 +175,13 @@ fn put_part(out: &mut Vec<u8>, part: &Part) -> u8 {
                 put_number(out, absent.head);
             }
             HEADS
+        }
+        Part::Refused(numbers) => {
+            put_number(out, numbers.len() as u64);
+            for number in numbers {
+                put_number(out, *number);
+            }
+            REFUSED
         }
         Part::End(end) => {
             put_number(out, end.sequence);
@@ -408,6 +416,13 @@ fn part(kind: u8, input: &mut Input<'_>) -> Result<Part, Damaged> {
                 heads.push((name, absent));
             }
             Part::Heads(heads)
+        }
+        REFUSED => {
+            let mut numbers = Vec::new();
+            for _ in 0..input.count(1)? {
+                numbers.push(input.number()?);
+            }
+            Part::Refused(numbers)
         }
         END => Part::End(End {
             sequence: input.number()?,

@@ -10,6 +10,7 @@ use super::{Origin, Restored, Writer};
 use crate::hub::applying::BlockTime;
 use crate::hub::clock::Clock;
 use crate::hub::entry::Entry;
+use crate::hub::idempotency::{KeyId, Keyed};
 use crate::hub::ids::Ids;
 use crate::hub::manager::ChannelManager;
 use crate::hub::state::State;
@@ -17,7 +18,7 @@ use crate::hub::{Hub, Randomness};
 use crate::journal::block::{Block, Sealed};
 use crate::journal::follower::{Arrived, Follower};
 use crate::journal::generated::{ID_PREFIX, changes, ids, ready};
-use crate::journal::record::{Change, Options, Record};
+use crate::journal::record::{Begun, Change, Options, Record};
 use crate::{ChannelOptions, Event, History, KeyedState, LagPolicy};
 
 /// The bytes of a block and the number at which it begins.
@@ -163,6 +164,7 @@ fn story(hub: &Hub) -> Vec<String> {
             Part::Heads(heads) => {
                 story.extend(heads.iter().map(|head| format!("~ {head:?}")));
             }
+            Part::Refused(numbers) => story.push(format!(" refused {numbers:?}")),
             Part::End(end) => story.push(format!("~~ {end:?}")),
         }
     }
@@ -270,6 +272,75 @@ fn an_own_id_that_a_copy_has_outlives_its_removed_channel() {
         vec![(finish("second"), 1), (remove, 0)],
     ];
     copy_and_compare(changes, |_| 2, &[2]);
+}
+
+/// The channel "b" is finished after a publish to several channels was proposed. An id that is
+/// known as that of an event for all channels has the finish refused. Then the channel is
+/// removed, or begins again.
+fn finished_before_a_publish(
+    id: &str,
+    names: &[&str],
+    begins_again: bool,
+) -> Vec<Vec<(Change, u64)>> {
+    let own = |data: &str, id: &str| ready(&Event::message(data).with_id(id));
+    let to_all = Change::PublishAll {
+        audience: None,
+        events: vec![own("to all", "known")],
+        options: Options::default(),
+    };
+    let publish = |name: &str| Change::Publish {
+        channel: name.into(),
+        audience: None,
+        events: vec![ready(&Event::message("to one"))],
+        options: Options::default(),
+    };
+    let finish = Change::Finish {
+        channel: "b".into(),
+        until_ms: 0,
+        last: Some(own("the last", id)),
+        begins_after: None,
+    };
+    let begun = |name: &&str| Begun {
+        name: (*name).into(),
+        begins_after: None,
+    };
+    let to_several = Change::PublishTo {
+        channels: names.iter().map(begun).collect(),
+        events: vec![ready(&Event::message("to several"))],
+        keyed: Some(Keyed {
+            id: KeyId([7; 16]),
+            digest: 0,
+        }),
+    };
+    let then = match begins_again {
+        true => publish("b"),
+        false => Change::Remove {
+            channel: "b".into(),
+        },
+    };
+    vec![
+        vec![(to_all, 0)],
+        vec![(publish("a"), 0), (publish("b"), 0)],
+        vec![(finish, 0), (to_several, 1)],
+        vec![(then, 0)],
+    ]
+}
+
+#[test]
+fn a_copy_knows_whether_a_finish_was_refused_before_a_publish_to_several() {
+    for id in ["known", "new"] {
+        for names in [&["b"][..], &["a", "b"]] {
+            for begins_again in [false, true] {
+                // After each part but the last. The one of the channel "a" is the fourth.
+                for at in 0..8 {
+                    let mut meanwhile = [0; 8];
+                    meanwhile[at] = 2;
+                    let changes = finished_before_a_publish(id, names, begins_again);
+                    copy_and_compare(changes, |_| 2, &meanwhile);
+                }
+            }
+        }
+    }
 }
 
 /// A channel with more keys than one locked section looks at, copied while another thread

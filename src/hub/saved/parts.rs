@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! begin · unknown* · events for all channels · finishes* · removals* · (channel · entries*)*
-//! · heads* · own ids* · keys* · end
+//! · heads* · own ids* · keys* · refused* · end
 //! ```
 //!
 //! Times are the wall clock's, in milliseconds since 1970.
@@ -44,6 +44,8 @@ pub(super) enum Part {
     Keys(Vec<(KeyId, KeyRecord)>),
     /// Some names of removed channels.
     Heads(Vec<(Arc<str>, Absent)>),
+    /// The finishes after `at` that were refused, by their numbers, in ascending order.
+    Refused(Vec<u64>),
     End(End),
 }
 

@@ -155,6 +155,12 @@ impl<F: FnMut(&str) -> ChannelOptions> Restoring<F> {
             Part::OwnIds(records) => self.add_own_ids(records)?,
             Part::Keys(keys) => self.add_keys(keys)?,
             Part::Heads(heads) => self.add_heads(heads)?,
+            Part::Refused(numbers) => {
+                for number in numbers {
+                    self.note_number(number)?;
+                    self.state.finishes.restore_refused(number);
+                }
+            }
             Part::End(end) => {
                 self.end(&end)?;
                 return Ok(true);
