@@ -47,7 +47,7 @@ pub const FIRST_SEED: u64 = 1_000_000_000_000_000_000;
 /// How long it takes at most until everything is in order again: the longest pause before a
 /// node goes on without the past, the pauses between attempts, and a history through a socket
 /// that takes 64 bytes at a time.
-const HEALS_MS: u64 = 150_000;
+const HEALS_MS: u64 = 600_000;
 
 /// Steps in a millisecond after which a part is said to spin.
 const STEPS_A_MS: usize = 5_000;
