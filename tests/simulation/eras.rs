@@ -102,6 +102,16 @@ pub const REGRESSIONS: &[(u64, Era, &str)] = &[
         "a channel lacks an event for all from before its first record, without a gap",
     ),
     (
+        133,
+        Era::Keys,
+        "a stream of now begins with a state that is not whole, behind a loss",
+    ),
+    (
+        427,
+        Era::Keys,
+        "a client that has left its channels waits for a page when the engine ends",
+    ),
+    (
         556,
         Era::Journals,
         "a channel has own ids of the one that had its name, after a start",

@@ -73,8 +73,9 @@ impl Streams {
                 _ => retry_line(retry_ms(&self.hub)),
             };
             let wrapped = self.feeds.get(stream.feed).wrap(&line);
-            // Whether it gets there is all the same: the connection ends.
-            if io.write_last(key.key(), &wrapped) {
+            // A client that has left its channels has no page. Whether the bytes get there is
+            // all the same: the connection ends.
+            if !wrapped.is_empty() && io.write_last(key.key(), &wrapped) {
                 self.add_own(io, key, &line);
             }
         }
@@ -102,6 +103,9 @@ impl Streams {
             }
             _ => retry_line(retry_ms),
         };
+        if last.is_empty() {
+            return;
+        }
         self.add_own(io, key, &last);
         let feed = self.feeds.get(stream.feed);
         let mut bytes = feed.wrap(&last).into_owned();

@@ -12,7 +12,8 @@ use crate::reactor::io::connection::StreamKey;
 use crate::reactor::io::net::Net;
 
 impl Streams {
-    /// The page of a client that has waited in vain, or whose channels end.
+    /// The page of a client that has waited in vain, or whose channels end. Empty if the client
+    /// has left them.
     pub(super) fn last_page<N: Net>(&self, io: &Io<N>, key: StreamKey, seen: u64) -> Vec<u8> {
         let span = Span {
             seen,

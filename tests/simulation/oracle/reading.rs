@@ -516,7 +516,10 @@ impl Oracle {
         let stream = &mut self.streams[number];
         match (reason, stream.position) {
             ("lost", after) => stream.lost_after = after,
-            ("evicted", Some(after)) => stream.awaits_lost = term_after(&self.terms, after),
+            // Of what was before a stream that asked for nothing, it receives the state alone.
+            ("evicted", Some(after)) if !gap["requested"].is_null() => {
+                stream.awaits_lost = term_after(&self.terms, after);
+            }
             _ => stream.awaits_lost = None,
         }
         stream.position = Some(at);
