@@ -377,7 +377,7 @@ impl Hub {
         Step {
             number,
             last: number + change.width() - 1,
-            // A finished channel is not begun anew by a loss.
+            // A loss does not make a finished channel again.
             basis: if lost_in.is_some() { 0 } else { basis },
             change,
             own_ids,

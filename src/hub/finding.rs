@@ -39,8 +39,8 @@ impl Hub {
                 None => state.heads.is_over(name, step.last),
             };
             if is_applied {
-                // What came behind it was proposed before or after it, whatever has become of
-                // the channel since.
+                // Records behind it may have been proposed before it. They are decided by it,
+                // also if the channel has been removed since.
                 if finish_of(&step.change).is_some() && !state.finishes.is_refused(step.last) {
                     state.finishes.insert(name.clone(), step.last);
                 }

@@ -32,8 +32,7 @@ pub(crate) fn measure(run: &mut Run<'_>, options: &Idle, clients: usize) -> Resu
             "sending heartbeats to {}",
             counted(clients, "client")
         ));
-        // From here on all clients have been silent for the same time, so each server has the
-        // heartbeats of all due together.
+        // From here on all clients have been silent for the same time, on each server.
         run.deliver_one()?;
         let before_ns = run.settled_cpu_ns()?;
         let heartbeats = run.load.idle(Duration::from_secs_f64(seconds))?.idle_lines;

@@ -1,5 +1,5 @@
-//! Requests for streams of clients that come from another node, and know of events that this
-//! one does not have yet, or of which it has yet to read that they are lost.
+//! Requests for streams of clients that come from another node. They have seen events that
+//! this node does not have yet, or that are lost, and the log does not say so yet.
 
 use super::waiting::{GoOn, Loss};
 use crate::hub::Hub;
@@ -52,9 +52,12 @@ impl Hub {
                 cluster.wait_for(number, proposals.next_n(), now_ms, go_on);
             }
             Awaited::Loss(loss) => {
-                cluster.wait_for_loss(loss, now_ms, go_on);
-                // It may have been said since the caller has looked.
-                self.release_said();
+                cluster.wait_for_loss(loss.clone(), now_ms, go_on);
+                // It may have been said since the caller has looked. Very many may come at a
+                // time, so all that wait are looked at in that case only.
+                if self.is_said(&loss) {
+                    self.release_said();
+                }
             }
         }
     }

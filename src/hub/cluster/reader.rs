@@ -515,7 +515,7 @@ impl Reader {
             if matches!(replayed, Ok(false)) {
                 return Ok(Some(now_ms + BASE_PAUSE_MS));
             }
-            // What it has may be lost before the next attempt, and then has to be said.
+            // The log may lose it before the next attempt, and then has to say so.
             building.beside = Some((hub, place));
             return replayed.map(|_| Some(now_ms));
         }

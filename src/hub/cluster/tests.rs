@@ -83,6 +83,14 @@ impl World {
         self.model.wall_ms.fetch_add(ms, Relaxed);
     }
 
+    /// Has the first node write what it has and read the log, and no other one.
+    fn follow_alone(&mut self) {
+        for _ in 0..9 {
+            self.nodes[0].steps.step_writer();
+            self.nodes[0].steps.step_reader();
+        }
+    }
+
     /// Has a node join.
     fn add(&mut self) -> Result<usize, BrokerError> {
         // Where a node remembers the log, it is given the time to say so.
@@ -302,10 +310,7 @@ fn a_loss_that_is_said_in_a_term_that_is_lost_is_said_again() {
     world.settle();
     let kept: Kept = world.model.broker().kept.clone();
     world.publish(0, "news", "gone");
-    for _ in 0..9 {
-        world.nodes[0].steps.step_writer();
-        world.nodes[0].steps.step_reader();
-    }
+    world.follow_alone();
     assert_eq!(story(&world.nodes[0].manager, "news"), ["kept", "gone"]);
     world.model.fail_over(kept.clone());
     // It says what is lost, and reads that, before its channels are replaced.
@@ -502,7 +507,7 @@ fn a_client_that_has_seen_what_is_lost_waits_until_a_node_says_it() {
         node.steps.step_writer();
         node.steps.step_reader();
     };
-    (0..9).for_each(|_| step(&mut world.nodes[0]));
+    world.follow_alone();
     let gone = entries(&world.nodes[0].manager, "other")[1].0;
     world.model.fail_over(kept);
     // The second node is there first.
@@ -559,10 +564,7 @@ fn a_loss_that_is_on_its_way_is_not_said_where_the_events_are() {
         world.settle();
         let kept: Kept = world.model.broker().kept.clone();
         world.publish(0, "news", "gone");
-        for _ in 0..9 {
-            world.nodes[0].steps.step_writer();
-            world.nodes[0].steps.step_reader();
-        }
+        world.follow_alone();
         let whole: Kept = world.model.broker().kept.clone();
         let run = world.model.broker().run;
         world.model.fail_over(kept);
@@ -745,10 +747,7 @@ fn a_node_that_lacks_a_part_of_the_log_gives_the_lease_of_the_keeper_back() {
     world.publish(0, "news", "0");
     world.settle();
     world.publish(0, "news", "1");
-    for _ in 0..9 {
-        world.nodes[0].steps.step_writer();
-        world.nodes[0].steps.step_reader();
-    }
+    world.follow_alone();
     world.model.flush();
     // The node that is behind has a session from before, and takes the lease.
     world.pass(5_000);
@@ -789,10 +788,7 @@ fn a_node_does_not_follow_a_log_that_began_without_it() {
 fn a_request_of_a_client_that_is_ahead_waits_for_its_number() {
     let mut world = World::of(2);
     world.publish(0, "news", "0");
-    for _ in 0..9 {
-        world.nodes[0].steps.step_writer();
-        world.nodes[0].steps.step_reader();
-    }
+    world.follow_alone();
     let number = entries(&world.nodes[0].manager, "news")[0].0;
     let hub = world.nodes[1].manager.hub().clone();
     let news = [world.nodes[1].manager.get_or_create("news").unwrap()];

@@ -13,7 +13,7 @@ use crate::reactor::streams::feed::wrap;
 use crate::reactor::turn::{TICK_MS, Turn};
 
 /// The most heartbeats that are written together.
-const TOGETHER_MAX: usize = 64;
+pub(super) const TOGETHER_MAX: u32 = 64;
 
 impl Streams {
     /// Writes the heartbeats that wait. They wait from one timer to the next: nothing
@@ -68,7 +68,7 @@ impl Streams {
         let is_packed = feed.is_packed();
         let waiting = &self.heartbeats;
         let is_same = waiting.bytes == bytes && waiting.is_packed == is_packed;
-        if !is_same || waiting.keys.len() == TOGETHER_MAX {
+        if !is_same || waiting.keys.len() == TOGETHER_MAX as usize {
             self.write_heartbeats(io);
             self.heartbeats.bytes.clear();
             self.heartbeats.bytes.extend_from_slice(bytes);

@@ -3,6 +3,7 @@
 use super::Streams;
 use super::cursor::{Cursor, Owed};
 use super::feed::Moves;
+use super::heartbeats::TOGETHER_MAX;
 use crate::hub::clock::as_ms;
 use crate::hub::{ChannelKey, MemberKey, Position};
 use crate::packed::{Suffix, Sum};
@@ -10,9 +11,6 @@ use crate::reactor::io::Io;
 use crate::reactor::io::connection::StreamKey;
 use crate::reactor::io::net::Net;
 use crate::reactor::turn::TICK_MS;
-
-/// Connections with adjacent keys that have the same time between heartbeats.
-const NEIGHBOURS: u32 = 64;
 
 impl Streams {
     /// Gives a client a cursor. It must be in none of the feed's lists.
@@ -229,13 +227,13 @@ impl Streams {
 
     /// The interval after which this client hears a heartbeat, in ticks: up
     /// to a quarter less than the channel's, by its key, so that clients that
-    /// were written to together do not stay together. Neighbours do: their connections
-    /// are next to each other in memory, here and in the kernel.
+    /// were written to together do not stay together. Only neighbours do, as many as are
+    /// written together: they are next to each other in memory, here and in the kernel.
     pub(super) fn heartbeat_ticks<N: Net>(&self, io: &Io<N>, key: StreamKey) -> Option<u64> {
         let feed = self.feeds.get(io.connections.stream(key).feed);
         // What is beyond the wheel's reach, eight years, is as good as never.
         let ticks = (as_ms(feed.options.heartbeat?) / TICK_MS).min(u64::from(u32::MAX));
-        let neighbourhood = key.key() / NEIGHBOURS;
+        let neighbourhood = key.key() / TOGETHER_MAX;
         let spread = (u64::from(neighbourhood.wrapping_mul(0x9e37_79b9)) * (ticks / 4)) >> 32;
         Some((ticks - spread).max(1))
     }

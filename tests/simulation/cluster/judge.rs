@@ -513,8 +513,8 @@ impl Judge {
         Ok(())
     }
 
-    /// A client that has seen what is lost is told so by itself only if no node says it in
-    /// time, or has said it.
+    /// A client that has seen what is lost receives a gap of its own only if no node says it
+    /// in time, or has said it.
     fn judge_witnesses(&self, broker: &Broker, truth: &Log, all: &Log) -> Result<(), String> {
         for witness in &self.witnesses {
             let seen = witness.seen;
@@ -535,7 +535,7 @@ impl Judge {
                 && witness.at_ms < began_at + LOSSES_MS
             {
                 return Err(format!(
-                    "{witness:?} is told of a loss that may be said: {began_at}"
+                    "{witness:?} receives a gap of a loss that nodes may say: {began_at}"
                 ));
             }
             // One that has read what is lost may be building beside what it shows.
@@ -556,7 +556,7 @@ impl Judge {
             });
             if let Some(said) = said {
                 return Err(format!(
-                    "{witness:?} is told of a loss that was said: {said:?}"
+                    "{witness:?} receives a gap of a loss that was said: {said:?}"
                 ));
             }
         }
@@ -748,7 +748,7 @@ fn judge_reader(
                     )
                 };
                 if !is_new && !broker.begun_after.iter().any(is_known) {
-                    return Err(format!("is told of {:?} again at {number}", found(number)));
+                    return Err(format!("receives {:?} again at {number}", found(number)));
                 }
             }
             Item::Gap(requested, _, reason) => {

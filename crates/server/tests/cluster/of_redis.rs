@@ -177,7 +177,7 @@ fn replica_of(directory: &Directory, name: &str, primary: SocketAddr) -> Redis {
 }
 
 #[test]
-#[ignore = "needs redis-server and redis-sentinel: tests/run cluster"]
+#[ignore = "needs redis-server: tests/run cluster"]
 fn sentinels_fail_over_under_load() {
     let directory = Directory::new("cluster-sentinel");
     let mut rng = drawn("sentinel");
