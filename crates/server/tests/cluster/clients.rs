@@ -73,6 +73,18 @@ pub(crate) struct Client {
     stream: Option<Stream>,
 }
 
+impl Client {
+    /// Returns the events of its channel that it has not received.
+    pub(crate) fn missing<'a>(&self, events: &'a [Seen]) -> Vec<&'a Seen> {
+        let has = |at: &usize| {
+            let mut story = self.story.iter();
+            story.any(|item| matches!(item, Item::Events(range) if range.contains(at)))
+        };
+        let missing = (0..events.len()).filter(|at| !has(at));
+        missing.map(|at| &events[at]).collect()
+    }
+}
+
 #[derive(Debug)]
 struct Stream {
     socket: TcpStream,

@@ -86,11 +86,18 @@ impl Outcome {
         for (channel, name) in self.channels.iter().enumerate() {
             let events = &self.received.channels[channel].events;
             let whole = [Item::Events(0..events.len())];
-            for client in self.clients(channel) {
-                assert!(
-                    client.story == whole,
-                    "{name}: not all of {} events: {client:?}",
-                    events.len()
+            let others: Vec<&Client> = self
+                .clients(channel)
+                .filter(|client| client.story != whole)
+                .collect();
+            if let Some(client) = others.first() {
+                panic!(
+                    "{name}: {} of {} clients have not all of {} events, once and in order; \
+                     without {:?}: {client:?}",
+                    others.len(),
+                    self.clients(channel).count(),
+                    events.len(),
+                    client.missing(events),
                 );
             }
             let missing = compare(name, events, &self.of_channel(channel));
