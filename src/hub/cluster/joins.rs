@@ -1,7 +1,7 @@
 //! Requests for streams of clients that come from another node. They have seen events that
 //! this node does not have yet, or that are lost, and the log does not say so yet.
 
-use super::waiting::{GoOn, Loss};
+use super::waiting::{AwaitedId, GoOn, Loss};
 use crate::hub::Hub;
 use crate::hub::channel::Channel;
 use crate::hub::id::Parsed;
@@ -21,8 +21,13 @@ impl Hub {
         let (Some(cluster), Start::After(id)) = (self.cluster.get(), start) else {
             return None;
         };
+        let channels = channels.iter().map(Channel::key).collect();
         let Parsed::Ours(number) = self.ids.parse(id) else {
-            return None;
+            let own = AwaitedId {
+                channels,
+                id: (**id).into(),
+            };
+            return (!self.is_known(&own)).then_some(Awaited::OwnId(own));
         };
         let term = {
             let state = self.lock();
@@ -31,7 +36,6 @@ impl Hub {
             }
             state.terms.jump_over(number)?.first
         };
-        let channels = channels.iter().map(Channel::key).collect();
         let loss = Loss {
             channels,
             term,
@@ -46,26 +50,37 @@ impl Hub {
         let (Some(cluster), Some(proposals)) = (self.cluster.get(), &self.proposals) else {
             return go_on(Released::Applied);
         };
-        let now_ms = self.clock.now_ms();
-        match awaited {
-            Awaited::Event(number) => {
-                cluster.wait_for(number, proposals.next_n(), now_ms, go_on);
-            }
-            Awaited::Loss(loss) => {
-                cluster.wait_for_loss(loss.clone(), now_ms, go_on);
-                // It may have been said since the caller has looked. Very many may come at a
-                // time, so all that wait are looked at in that case only.
-                if self.is_said(&loss) {
-                    self.release_said();
-                }
-            }
+        let (now_ms, block) = (self.clock.now_ms(), proposals.next_n());
+        cluster.wait_for(awaited.clone(), block, now_ms, go_on);
+        // It may be there since the caller has looked. Very many may come at a time, so all
+        // that wait are looked at in that case only.
+        if self.has(&awaited) {
+            self.release(|awaited| self.has(awaited));
         }
     }
 
     /// Lets requests go on whose losses this hub has.
     pub(super) fn release_said(&self) {
+        self.release(|awaited| matches!(awaited, Awaited::Loss(loss) if self.is_said(loss)));
+    }
+
+    /// Lets requests go on whose own ids this hub knows.
+    pub(super) fn release_known(&self) {
+        self.release(|awaited| matches!(awaited, Awaited::OwnId(own) if self.is_known(own)));
+    }
+
+    fn release(&self, is_found: impl Fn(&Awaited) -> bool) {
         if let Some(cluster) = self.cluster.get() {
-            cluster.release_said(|loss| self.is_said(loss));
+            cluster.release_found(is_found);
+        }
+    }
+
+    /// Returns whether the hub has what a request waits for, if numbers do not tell.
+    fn has(&self, awaited: &Awaited) -> bool {
+        match awaited {
+            Awaited::Event(_) => false,
+            Awaited::OwnId(own) => self.is_known(own),
+            Awaited::Loss(loss) => self.is_said(loss),
         }
     }
 
@@ -74,5 +89,12 @@ impl Hub {
         let state = self.lock();
         let mut channels = loss.channels.iter().filter_map(|key| state.get(*key));
         channels.any(|channel| state.has_gap_of(channel.scope(), loss.term))
+    }
+
+    /// Returns whether one of the channels has or had the event of an own id.
+    fn is_known(&self, own: &AwaitedId) -> bool {
+        let state = self.lock();
+        let mut channels = own.channels.iter().filter_map(|key| state.get(*key));
+        channels.any(|channel| state.places_of(channel, &own.id).next().is_some())
     }
 }

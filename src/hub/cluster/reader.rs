@@ -425,6 +425,7 @@ impl Reader {
         let now_ms = self.making.clock.now_ms();
         let own = Block::name_of(&block.bytes).filter(|(writer, _)| *writer == self.cluster.writer);
         let back = own.map(|(_, n)| n);
+        self.hub.release_known();
         self.cluster
             .note_applied(self.place.applied(), back, now_ms);
     }
@@ -556,6 +557,7 @@ impl Reader {
         self.cluster.follow_rebuilt(terms, applied, nodes, lost);
         let now_ms = self.making.clock.now_ms();
         self.cluster.note_applied(applied, None, now_ms);
+        self.hub.release_known();
         self.hub.release_said();
     }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::calls::SharedValues;
 use super::nodes::Nodes;
 use super::unconfirmed::{Outcomes, Unconfirmed};
-use super::waiting::{Awaited, GoOn, Loss, Released, Waiting};
+use super::waiting::{Awaited, GoOn, Released, Waiting};
 use crate::cluster::{
     BrokerError, ClusterOptions, ClusterStatus, Hello, Memory, SharedLog, Term, WriterEnd,
 };
@@ -470,24 +470,13 @@ impl Cluster {
 
     // ---- requests that wait ----
 
-    /// Has a request wait until a number is applied, or `block` of this node has come back.
-    pub(in crate::hub) fn wait_for(&self, number: u64, block: u64, now_ms: u64, go_on: GoOn) {
+    /// Has a request wait until this node has something, or `block` of it has come back.
+    pub(in crate::hub) fn wait_for(&self, awaited: Awaited, block: u64, now_ms: u64, go_on: GoOn) {
+        let over = self.waiting().add(awaited, block, now_ms, go_on);
         // It may have been applied since the caller has looked.
-        if number <= self.known().applied {
-            return go_on(Released::Applied);
-        }
-        let over = self
-            .waiting()
-            .add(Awaited::Event(number), block, now_ms, go_on);
         let applied = self.known().applied;
         let released = self.waiting().applied(applied, None);
         self::go_on(over.into_iter().chain(released), Released::Applied);
-    }
-
-    /// Has a request wait until a loss is said.
-    pub(in crate::hub) fn wait_for_loss(&self, loss: Loss, now_ms: u64, go_on: GoOn) {
-        let over = self.waiting().add(Awaited::Loss(loss), 0, now_ms, go_on);
-        self::go_on(over, Released::Applied);
     }
 
     /// Notes that a term has begun. What it has lost may not be in the log yet.
@@ -500,10 +489,11 @@ impl Cluster {
         self.waiting().losses_until(term, now_ms)
     }
 
-    /// Lets requests go on whose losses were said. `is_said` is called with the requests locked.
-    pub(in crate::hub) fn release_said(&self, is_said: impl Fn(&Loss) -> bool) {
-        let said = self.waiting().said(is_said);
-        go_on(said, Released::Applied);
+    /// Lets requests go on for which the hub has what they wait for. `is_found` is called with
+    /// the requests locked.
+    pub(in crate::hub) fn release_found(&self, is_found: impl Fn(&Awaited) -> bool) {
+        let found = self.waiting().found(is_found);
+        go_on(found, Released::Applied);
     }
 
     /// Lets requests go on that have waited for too long.

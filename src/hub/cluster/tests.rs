@@ -551,7 +551,7 @@ fn a_client_that_has_seen_what_is_lost_waits_until_a_node_says_it() {
     // Nothing was lost in the third channel, and a client cannot know that.
     world.pass(5_000);
     world.nodes[1].steps.step_pulse();
-    assert_eq!(released.lock().unwrap()[2], ("quiet", Released::Unsaid));
+    assert_eq!(released.lock().unwrap()[2], ("quiet", Released::Unknown));
     assert_eq!(awaited("quiet", gone), None);
     assert_eq!(gap_after(&manager, "quiet", gone), Some(GapReason::Lost));
 }
@@ -817,6 +817,46 @@ fn a_request_of_a_client_that_is_ahead_waits_for_its_number() {
     wait(never);
     world.settle();
     assert_eq!(released.lock().unwrap()[2], (never, Released::TooLate));
+}
+
+#[test]
+fn a_request_of_a_client_that_is_ahead_waits_for_its_own_id() {
+    let mut world = World::of(2);
+    world.publish(0, "news", "0");
+    world.settle();
+    let news = world.nodes[0].manager.get_or_create("news").unwrap();
+    let own = Event::message("1").with_id("order-1");
+    news.publish_then([own], Target::All, |_| ());
+    world.follow_alone();
+    let manager = world.nodes[1].manager.clone();
+    let hub = manager.hub().clone();
+    let start = |id: &str| Start::After(id.to_owned());
+    let channels = [manager.get_or_create("news").unwrap()];
+    let awaited = |id: &str| hub.awaited(&start(id), &channels);
+    let released: Arc<Mutex<Vec<(&str, Released)>>> = Arc::default();
+    let wait = |id: &'static str| {
+        let own = awaited(id).unwrap();
+        assert!(matches!(own, Awaited::OwnId(_)), "{own:?}");
+        let to = released.clone();
+        hub.wait_for(own, Box::new(move |why| to.lock().unwrap().push((id, why))));
+    };
+    wait("order-1");
+    wait("never");
+    assert_eq!(*released.lock().unwrap(), []);
+    let unknown = Some(GapReason::Unknown);
+    assert_eq!(gap_at(&manager, "news", start("order-1")), unknown);
+    world.nodes[1].steps.step_reader();
+    world.nodes[1].steps.step_reader();
+    assert_eq!(*released.lock().unwrap(), [("order-1", Released::Applied)]);
+    assert_eq!(awaited("order-1"), None);
+    assert_eq!(gap_at(&manager, "news", start("order-1")), None);
+    world.settle();
+    assert_eq!(released.lock().unwrap()[1], ("never", Released::Applied));
+    // Without the broker it is not known whether there is such an event. Streams go on.
+    world.model.broker().faults.is_down = true;
+    wait("never");
+    world.settle();
+    assert_eq!(released.lock().unwrap()[2], ("never", Released::Unknown));
 }
 
 #[test]

@@ -3,7 +3,8 @@
 //! A client that comes from another node may have seen an event that this one is about to
 //! apply. Its request waits until that is so. Everything that was in the log when the request
 //! came is applied when a block of this node that was sealed later comes back. If the number
-//! is still not reached then, it was never given.
+//! is still not reached then, it was never given. The same holds for an own id that this node
+//! does not know.
 //!
 //! A client may have seen an event that the log has lost. The nodes that had it say so soon
 //! after a term has begun. Until then the request waits, so that the client receives the gap
@@ -31,7 +32,15 @@ const TERMS_MAX: usize = 64;
 pub(crate) enum Awaited {
     /// The event of this number.
     Event(u64),
+    OwnId(AwaitedId),
     Loss(Loss),
+}
+
+/// The event of an own id in one of some channels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AwaitedId {
+    pub(in crate::hub) channels: Box<[ChannelKey]>,
+    pub(in crate::hub) id: Box<str>,
 }
 
 /// The gap of a loss in one of some channels.
@@ -56,7 +65,7 @@ pub(crate) enum Waited {
 impl Awaited {
     pub(crate) fn waited(&self) -> Waited {
         match self {
-            Awaited::Event(_) => Waited::ForEvent,
+            Awaited::Event(_) | Awaited::OwnId(_) => Waited::ForEvent,
             Awaited::Loss(_) => Waited::ForLoss,
         }
     }
@@ -67,8 +76,9 @@ impl Awaited {
 pub(crate) enum Released {
     /// The node has applied all that the request may have waited for.
     Applied,
-    /// No node has said what is lost.
-    Unsaid,
+    /// The log does not come back in time, and may not have what the request waits for; or no
+    /// node has said what is lost.
+    Unknown,
     /// The log does not come back in time.
     TooLate,
 }
@@ -89,7 +99,7 @@ impl Request {
     fn too_late(&self) -> Released {
         match self.awaited {
             Awaited::Event(_) => Released::TooLate,
-            Awaited::Loss(_) => Released::Unsaid,
+            Awaited::OwnId(_) | Awaited::Loss(_) => Released::Unknown,
         }
     }
 }
@@ -113,7 +123,7 @@ impl Waiting {
         go_on: GoOn,
     ) -> Option<GoOn> {
         let due_ms = match &awaited {
-            Awaited::Event(_) => now_ms.saturating_add(WAIT_MS),
+            Awaited::Event(_) | Awaited::OwnId(_) => now_ms.saturating_add(WAIT_MS),
             Awaited::Loss(loss) => loss.due_ms,
         };
         self.requests.push_back(Request {
@@ -134,22 +144,18 @@ impl Waiting {
     /// Returns what goes on now that everything up to `applied` is applied, and `block` of
     /// this node has come back.
     pub(super) fn applied(&mut self, applied: u64, block: Option<u64>) -> Vec<GoOn> {
+        let is_back = |request: &Request| block.is_some_and(|block| request.block <= block);
         let is_released = |request: &Request| match request.awaited {
-            Awaited::Event(number) => {
-                number <= applied || block.is_some_and(|block| request.block <= block)
-            }
+            Awaited::Event(number) => number <= applied || is_back(request),
+            Awaited::OwnId(_) => is_back(request),
             Awaited::Loss(_) => false,
         };
         go_on(self.take(is_released))
     }
 
-    /// Returns what goes on now that losses were said.
-    pub(super) fn said(&mut self, is_said: impl Fn(&Loss) -> bool) -> Vec<GoOn> {
-        let is_released = |request: &Request| match &request.awaited {
-            Awaited::Event(_) => false,
-            Awaited::Loss(loss) => is_said(loss),
-        };
-        go_on(self.take(is_released))
+    /// Returns what goes on now that the hub has it.
+    pub(super) fn found(&mut self, is_found: impl Fn(&Awaited) -> bool) -> Vec<GoOn> {
+        go_on(self.take(|request| is_found(&request.awaited)))
     }
 
     /// Returns what has waited for too long.
@@ -261,10 +267,15 @@ mod tests {
         }
         // Events that are applied, and blocks that come back, say nothing of it.
         assert_eq!(waiting.applied(u64::MAX, Some(u64::MAX)).len(), 0);
-        assert_eq!(waiting.said(|loss| loss.term == 200).len(), 1);
+        assert_eq!(
+            waiting
+                .found(|one| matches!(one, Awaited::Loss(loss) if loss.term == 200))
+                .len(),
+            1
+        );
         assert_eq!(waiting.too_late(LOSSES_MS + 7).len(), 0);
         let late = waiting.too_late(LOSSES_MS + 8);
         let why: Vec<Released> = late.iter().map(|(why, _)| *why).collect();
-        assert_eq!(why, [Released::Unsaid]);
+        assert_eq!(why, [Released::Unknown]);
     }
 }

@@ -49,7 +49,9 @@ fn nothing_is_lost_when_nodes_are_killed() {
         cluster.nodes[killed].start_again();
         cluster.nodes[killed].wait_until_ready();
     }
-    let sums = load.finish().check_that_nothing_is_lost();
+    let outcome = load.finish();
+    outcome.check_nodes(&cluster.nodes);
+    let sums = outcome.check_that_nothing_is_lost();
     eprintln!("{rounds} kills: {sums:?}");
     assert!(sums.streams > size.clients, "no client came back");
 }
@@ -70,7 +72,9 @@ fn a_rolling_restart_costs_no_client_an_event_or_a_gap() {
         node.wait_until_ready();
     }
     load.wait_for(20);
-    let sums = load.finish().check_that_nothing_is_lost();
+    let outcome = load.finish();
+    outcome.check_nodes(&cluster.nodes);
+    let sums = outcome.check_that_nothing_is_lost();
     eprintln!("{sums:?}");
     assert!(sums.streams > size.clients, "no client came back");
 }
@@ -167,7 +171,9 @@ fn a_node_that_stands_still_goes_on_where_it_was() {
     }
     cluster.nodes[0].signal("CONT");
     load.wait_for(50);
-    let sums = load.finish().check_that_nothing_is_lost();
+    let outcome = load.finish();
+    outcome.check_nodes(&cluster.nodes);
+    let sums = outcome.check_that_nothing_is_lost();
     eprintln!("{sums:?}");
     assert_eq!(sums.streams, size.clients, "a stream has ended");
 }

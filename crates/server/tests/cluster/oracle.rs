@@ -79,6 +79,17 @@ impl Outcome {
         }
     }
 
+    /// Checks that each node has what the clients have received.
+    pub(crate) fn check_nodes(&self, nodes: &[Node]) {
+        for (name, known) in self.channels.iter().zip(&self.received.channels) {
+            for node in nodes {
+                // Clients begin behind the mark.
+                let log = history(node, name).split_off(1);
+                check_same(name, &known.events, &log, "the clients", &node.name);
+            }
+        }
+    }
+
     /// Checks a run in which Redis has kept all that it had accepted: each client has
     /// received each event of its channel, once, in the one order, without a gap.
     pub(crate) fn check_that_nothing_is_lost(&self) -> Sums {
@@ -207,7 +218,7 @@ fn check_same(name: &str, log: &[Seen], other: &[Seen], node: &str, other_node: 
     let length = log.len().max(other.len());
     if let Some(at) = (0..length).find(|at| log.get(*at) != other.get(*at)) {
         panic!(
-            "{name}, event {at}: {:?} on {node}, {:?} on {other_node}",
+            "{name}, event {at}: {:?} of {node}, {:?} of {other_node}",
             log.get(at),
             other.get(at)
         );
