@@ -180,6 +180,11 @@ impl Change {
         }
     }
 
+    /// Returns whether a node of a cluster says it of itself, and no publisher waits for it.
+    pub(crate) fn is_of_node(&self) -> bool {
+        matches!(self, Change::Probe(_) | Change::LostIn { .. })
+    }
+
     /// Returns how many numbers it takes.
     pub(crate) fn width(&self) -> u64 {
         // A publish of no events finishes its channel.

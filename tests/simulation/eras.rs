@@ -151,6 +151,11 @@ pub const REGRESSIONS: &[(u64, Era, &str)] = &[
         Era::Keys,
         "a node that cannot join takes another step",
     ),
+    (
+        1_000_000_000_001_000_463,
+        Era::Keys,
+        "a node guesses what became of a publish that it has from a snapshot",
+    ),
 ];
 
 /// What seeds draw: the situations that an era is named after, and those of all eras before.

@@ -72,6 +72,9 @@ const FIRST_SEEDS: u64 = 120;
 /// The same for clusters.
 const FIRST_CLUSTERS: u64 = 60;
 
+/// The same for clusters of which every other one has own ids.
+const FIRST_OWN_IDS: u64 = 40;
+
 /// In how many fresh seeds there is a cluster beside the engine alone.
 const SEEDS_A_CLUSTER: u64 = 4;
 
@@ -88,7 +91,8 @@ fn first_seeds() {
 #[test]
 fn first_clusters() {
     let mut sums = Sums::default();
-    for seed in 0..FIRST_CLUSTERS {
+    let with_own_ids = cluster::OWN_IDS_FROM..cluster::OWN_IDS_FROM + FIRST_OWN_IDS;
+    for seed in (0..FIRST_CLUSTERS).chain(with_own_ids) {
         sums.add(run(cluster::FIRST_SEED + seed, false));
     }
     println!("{sums}");

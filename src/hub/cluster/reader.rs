@@ -178,7 +178,7 @@ fn with_outcomes(
     // Dropping one says that its outcome is not known.
     outcomes.by_ref().take(seen).for_each(drop);
     records.into_iter().map(move |record| {
-        let is_of_node = matches!(record.change, Change::Probe(_) | Change::LostIn { .. });
+        let is_of_node = record.change.is_of_node();
         (record, (outcomes.next().flatten(), !is_of_node))
     })
 }
@@ -571,7 +571,7 @@ impl Reader {
         let mut place = Place::new(base.at, welcome, clock.now_ms());
         let is_own = |(end, _): &&(WriterEnd, u64)| end.writer == self.cluster.writer;
         if let Some((end, _)) = base.ends.iter().find(is_own) {
-            is_in_snapshot(&self.proposals, &self.hub, end.n, end.first);
+            is_in_snapshot(&self.proposals, end.n);
         }
         self.cluster.note_base(base.at);
         place.nodes = Some(self.cluster.nodes_of(base.ends));

@@ -551,7 +551,7 @@ fn a_client_that_has_seen_what_is_lost_waits_until_a_node_says_it() {
     // Nothing was lost in the third channel, and a client cannot know that.
     world.pass(5_000);
     world.nodes[1].steps.step_pulse();
-    assert_eq!(released.lock().unwrap()[2], ("quiet", Released::Unknown));
+    assert_eq!(released.lock().unwrap()[2], ("quiet", Released::Unsaid));
     assert_eq!(awaited("quiet", gone), None);
     assert_eq!(gap_after(&manager, "quiet", gone), Some(GapReason::Lost));
 }
@@ -852,11 +852,11 @@ fn a_request_of_a_client_that_is_ahead_waits_for_its_own_id() {
     assert_eq!(gap_at(&manager, "news", start("order-1")), None);
     world.settle();
     assert_eq!(released.lock().unwrap()[1], ("never", Released::Applied));
-    // Without the broker it is not known whether there is such an event. Streams go on.
+    // Without the broker it is not known whether there is such an event.
     world.model.broker().faults.is_down = true;
     wait("never");
     world.settle();
-    assert_eq!(released.lock().unwrap()[2], ("never", Released::Unknown));
+    assert_eq!(released.lock().unwrap()[2], ("never", Released::TooLate));
 }
 
 #[test]

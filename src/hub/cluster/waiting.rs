@@ -76,9 +76,8 @@ impl Awaited {
 pub(crate) enum Released {
     /// The node has applied all that the request may have waited for.
     Applied,
-    /// The log does not come back in time, and may not have what the request waits for; or no
-    /// node has said what is lost.
-    Unknown,
+    /// No node has said what is lost.
+    Unsaid,
     /// The log does not come back in time.
     TooLate,
 }
@@ -98,8 +97,8 @@ impl Request {
     /// Why it goes on when its time is over.
     fn too_late(&self) -> Released {
         match self.awaited {
-            Awaited::Event(_) => Released::TooLate,
-            Awaited::OwnId(_) | Awaited::Loss(_) => Released::Unknown,
+            Awaited::Event(_) | Awaited::OwnId(_) => Released::TooLate,
+            Awaited::Loss(_) => Released::Unsaid,
         }
     }
 }
@@ -276,6 +275,6 @@ mod tests {
         assert_eq!(waiting.too_late(LOSSES_MS + 7).len(), 0);
         let late = waiting.too_late(LOSSES_MS + 8);
         let why: Vec<Released> = late.iter().map(|(why, _)| *why).collect();
-        assert_eq!(why, [Released::Unknown]);
+        assert_eq!(why, [Released::Unsaid]);
     }
 }

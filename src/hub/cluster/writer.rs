@@ -13,7 +13,6 @@ use crate::hub::Hub;
 use crate::hub::proposals::{self, Proposals};
 use crate::hub::published::Published;
 use crate::journal::block::Sealed;
-use crate::journal::record::{Change, Record};
 
 /// How long it waits for news at most, in milliseconds.
 const IDLE_MS: u64 = 1_000;
@@ -53,8 +52,8 @@ impl Writer {
             return self.open(now_ms);
         }
         match self.proposals.next_block() {
-            proposals::Next::Append(block, hub) => {
-                self.append(&block, &hub);
+            proposals::Next::Append(block, _) => {
+                self.append(&block);
                 Next::Again
             }
             proposals::Next::Idle { until_ms } => {
@@ -82,7 +81,7 @@ impl Writer {
         Next::Again
     }
 
-    fn append(&mut self, block: &Sealed, hub: &Hub) {
+    fn append(&mut self, block: &Sealed) {
         let Some(session) = self.session.get(&self.cluster) else {
             return self.proposals.put_off(block.n);
         };
@@ -101,7 +100,7 @@ impl Writer {
                 self.proposals.accepted(block.n, now_us / 1000 + BACK_MS);
                 let first = *self.session_from.get_or_insert(block.n);
                 self.cluster.confirm(first..=block.n);
-                self.accepted(block, appended, hub);
+                self.accepted(block, appended);
             }
             Err(error) => {
                 self.proposals.put_off(block.n);
@@ -110,7 +109,7 @@ impl Writer {
         }
     }
 
-    fn accepted(&self, block: &Sealed, appended: Appended, hub: &Hub) {
+    fn accepted(&self, block: &Sealed, appended: Appended) {
         let last = appended.first + block.width - 1;
         self.cluster.note_given(last);
         if !appended.was_there {
@@ -121,33 +120,20 @@ impl Writer {
             return;
         }
         // It is in a part of the log that this node has from a snapshot, or that no node has.
-        is_in_snapshot(&self.proposals, hub, block.n, appended.first);
+        is_in_snapshot(&self.proposals, block.n);
     }
 }
 
-/// Reports the outcomes of a block whose records were applied elsewhere. `first` is the number
-/// of its first event.
-pub(super) fn is_in_snapshot(proposals: &Proposals<Hub>, hub: &Hub, n: u64, first: u64) {
-    let mut number = first;
+/// Reports the outcomes of a block whose records were applied elsewhere. What became of a
+/// publish there is not known: its channel may have been finished, or have had its events.
+pub(super) fn is_in_snapshot(proposals: &Proposals<Hub>, n: u64) {
     for (record, waiting) in proposals.came_back(n) {
-        let last = number + record.change.width() - 1;
-        if let Some(waiting) = waiting {
-            let clients = waiting.clients;
-            waiting.report(Ok(published(&record, hub, last, clients)));
+        match waiting {
+            Some(waiting) if record.change.is_of_node() => {
+                waiting.report(Ok(Published::nothing(None, 0)));
+            }
+            // Dropping it says so.
+            waiting => drop(waiting),
         }
-        number = last + 1;
-    }
-}
-
-/// Returns the result of a record that was applied elsewhere.
-fn published(record: &Record, hub: &Hub, last: u64, clients: usize) -> Published {
-    let has_event = record.change.events() > 0;
-    debug_assert!(has_event || !matches!(record.change, Change::Publish { .. }));
-    Published {
-        id: has_event.then(|| hub.id_of(last)),
-        events: record.change.events(),
-        clients,
-        duplicates: 0,
-        is_repeated: false,
     }
 }

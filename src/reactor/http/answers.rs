@@ -183,7 +183,7 @@ impl Http {
         let hub = self.hub().clone();
         let wait = move |_: &Request, responder: Responder| {
             let go_on = move |released| match released {
-                Released::Applied | Released::Unknown => responder.respond(response),
+                Released::Applied | Released::Unsaid => responder.respond(response),
                 Released::TooLate => {
                     let message = "this node has lost the broker of its cluster. Retry later";
                     let error = Response::error(503, "broker_unavailable", message);

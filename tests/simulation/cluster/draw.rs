@@ -35,6 +35,9 @@ pub struct Plan {
     pub idle_ms_max: u64,
     /// How much is published to all channels, in a thousand.
     pub for_all: u32,
+    /// How much has own ids, in a thousand, and how much of that is published again.
+    pub own_ids: u32,
+    pub again: u32,
     pub timeout_ms: u64,
     pub stall_ms: u64,
     pub heartbeat_ms: u64,
@@ -70,6 +73,8 @@ impl Plan {
             pause_ms_max: [10, 40, 150][rng.usize(0..3)],
             idle_ms_max: [2, 10, 40][rng.usize(0..3)],
             for_all: [0, 0, 30, 200][rng.usize(0..4)],
+            own_ids: 0,
+            again: 0,
             timeout_ms: [1_000, 5_000, 5_000][rng.usize(0..3)],
             stall_ms: rng.u64(2_000..5_000),
             heartbeat_ms: [300, 1_000, 4_000][rng.usize(0..3)],
@@ -79,6 +84,24 @@ impl Plan {
             broker,
             is_calm,
             happenings,
+        }
+    }
+}
+
+impl Plan {
+    /// Draws how much has own ids. The log loses nothing: an event that is published again after
+    /// a loss has one id and two numbers.
+    #[must_use]
+    pub fn with_own_ids(self, rng: &mut Rng) -> Plan {
+        let is_of_log =
+            |what: &Happening| matches!(what, Happening::FailOver(..) | Happening::Flush);
+        let mut happenings = self.happenings;
+        happenings.retain(|(_, happening)| !is_of_log(happening));
+        Plan {
+            own_ids: [300, 1_000][rng.usize(0..2)],
+            again: [0, 100, 400][rng.usize(0..3)],
+            happenings,
+            ..self
         }
     }
 }

@@ -7,17 +7,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use fastrand::Rng;
 use pushwheel::cluster::Term;
 use pushwheel::internals::journal::{Logged, logged};
 use pushwheel::{PublishError, Published};
 
-use super::broker::{Broker, Stored};
-use super::number_of;
+use super::broker::{self, Broker, SharedBroker, Stored};
+use super::{OWN, number_of};
 use crate::oracle::SLACK_MS;
 use crate::sse::Dispatched;
 
 /// How long nodes may take to say what a term has lost.
 pub const LOSSES_MS: u64 = 5_000;
+
+/// Of how many of the newest publishes one is published again.
+const AGAIN_OF: usize = 30;
 
 pub type Shared = Arc<Mutex<Judge>>;
 
@@ -71,6 +75,7 @@ enum Answer {
 struct Publish {
     channel: Option<usize>,
     data: Vec<String>,
+    has_own_ids: bool,
     node: usize,
     process: usize,
     at_ms: u64,
@@ -171,13 +176,16 @@ pub struct Judge {
     /// The process that is a node.
     processes: BTreeMap<usize, usize>,
     read: BTreeMap<u64, Vec<(u64, Logged)>>,
+    broker: SharedBroker,
+    /// The number of each own id, of the blocks before this number.
+    own_ids: (BTreeMap<String, u64>, u64),
     timeout_ms: u64,
     pub failures: Vec<String>,
     pub figures: BTreeMap<&'static str, u64>,
 }
 
 impl Judge {
-    pub fn new(timeout_ms: u64) -> Shared {
+    pub fn new(timeout_ms: u64, broker: SharedBroker) -> Shared {
         Arc::new(Mutex::new(Judge {
             readers: Vec::new(),
             publishes: Vec::new(),
@@ -185,6 +193,8 @@ impl Judge {
             witnesses: Vec::new(),
             processes: BTreeMap::new(),
             read: BTreeMap::new(),
+            broker,
+            own_ids: Default::default(),
             timeout_ms,
             failures: Vec::new(),
             figures: BTreeMap::new(),
@@ -227,10 +237,26 @@ impl Judge {
     }
 
     fn number(&mut self, id: &str) -> u64 {
-        number_of(id).unwrap_or_else(|| {
+        self.find(id).unwrap_or_else(|| {
             self.fail(format!("{id:?} is not an id of the cluster"));
             0
         })
+    }
+
+    /// Returns the number that an id stands for.
+    fn find(&mut self, id: &str) -> Option<u64> {
+        if !id.starts_with(OWN) {
+            return number_of(id);
+        }
+        let (numbers, before) = &mut self.own_ids;
+        for (first, block) in broker::lock(&self.broker).all.range(*before..) {
+            for (number, id) in own_ids_of(block) {
+                // It is published once.
+                numbers.entry(id).or_insert(number);
+            }
+            *before = first + 1;
+        }
+        numbers.get(id).copied()
     }
 
     pub fn on_beginning(&mut self, reader: usize, id: &str) {
@@ -273,7 +299,7 @@ impl Judge {
         self.count("gaps");
         let requested = match gap["requested"].as_str() {
             Some("earliest") => Some(0),
-            requested => requested.and_then(number_of),
+            requested => requested.and_then(|id| self.find(id)),
         };
         let state = &self.readers[reader];
         let is_first = matches!(state.items.last(), Some(Item::Asks(_) | Item::Began(0)));
@@ -303,28 +329,65 @@ impl Judge {
     pub fn publish(
         &mut self,
         channel: Option<usize>,
-        events: usize,
-        (node, process, at_ms): (usize, usize, u64),
-    ) -> (usize, Vec<String>) {
+        (events, has_own_ids): (usize, bool),
+        at: (usize, usize, u64),
+    ) -> usize {
         let number = self.publishes.len();
-        let data: Vec<String> = (0..events)
-            .map(|event| format!("p{number}-{event}"))
-            .collect();
+        let data = (0..events).map(|event| format!("p{number}-{event}"));
+        let data = data.collect();
+        self.add_publish(channel, data, has_own_ids, at)
+    }
+
+    /// Publishes again what was published with own ids, whatever was answered.
+    pub fn publish_again(&mut self, rng: &mut Rng, at: (usize, usize, u64)) -> Option<usize> {
+        let newest = self.publishes.iter().rev().take(AGAIN_OF);
+        let with_ids: Vec<_> = newest.filter(|publish| publish.has_own_ids).collect();
+        let Publish { channel, data, .. } = (*rng.choice(&with_ids)?).clone();
+        self.count("publishes of the same events again");
+        Some(self.add_publish(channel, data, true, at))
+    }
+
+    fn add_publish(
+        &mut self,
+        channel: Option<usize>,
+        data: Vec<String>,
+        has_own_ids: bool,
+        (node, process, at_ms): (usize, usize, u64),
+    ) -> usize {
         self.publishes.push(Publish {
             channel,
-            data: data.clone(),
+            data,
+            has_own_ids,
             node,
             process,
             at_ms,
             answer: None,
         });
+        let number = self.publishes.len() - 1;
         self.open.insert(number);
-        (number, data)
+        number
+    }
+
+    /// Returns the channel, the data of the events, and whether they have own ids.
+    pub fn published(&self, number: usize) -> (Option<usize>, Vec<String>, bool) {
+        let Publish {
+            channel,
+            data,
+            has_own_ids,
+            ..
+        } = self.publishes[number].clone();
+        (channel, data, has_own_ids)
     }
 
     pub fn on_answer(&mut self, number: usize, answer: Result<Published, PublishError>) {
         let (answer, what) = match answer {
-            Ok(Published { id, events, .. }) => {
+            Ok(Published {
+                id,
+                events,
+                duplicates,
+                ..
+            }) => {
+                let events = events + duplicates;
                 let id = id.map(|id| id.to_string()).unwrap_or_default();
                 let last = self.number(&id);
                 (
@@ -398,7 +461,7 @@ impl Judge {
             ..Log::default()
         };
         let begins_after = log.begins_after;
-        let mut told = BTreeSet::new();
+        let (mut told, mut own_ids) = (BTreeSet::new(), BTreeSet::new());
         let blocks: Vec<_> = blocks.filter(|block| block.first > begins_after).collect();
         log.ranges = blocks.iter().map(|block| block.numbers()).collect();
         for block in blocks {
@@ -411,6 +474,10 @@ impl Judge {
                     Logged::Publish { channel, frames } => {
                         let of = channel.as_deref().map(channel_of);
                         for (at, frame) in (number..).zip(frames) {
+                            // What is published again is there once.
+                            if own_id_of(frame).is_some_and(|id| !own_ids.insert(id)) {
+                                continue;
+                            }
                             let mut lines = frame.lines();
                             let data = lines.find_map(|line| line.strip_prefix("data: "));
                             let data = data.unwrap_or_default().to_owned();
@@ -580,7 +647,7 @@ impl Judge {
         for publish in &self.publishes {
             let found = publish.data.last().and_then(|data| places.get(&**data));
             match publish.answer {
-                Some(Answer::Refused) if found.is_some() => {
+                Some(Answer::Refused) if found.is_some() && !publish.has_own_ids => {
                     return Err(format!("{publish:?} was refused, and is in a log"));
                 }
                 Some(Answer::Published { last, events }) => {
@@ -611,6 +678,27 @@ impl Judge {
         }
         Ok(pending)
     }
+}
+
+/// Returns the own id of an event.
+fn own_id_of(frame: &str) -> Option<String> {
+    let mut ids = frame.lines().filter_map(|line| line.strip_prefix("id: "));
+    ids.find(|id| id.starts_with(OWN)).map(str::to_owned)
+}
+
+/// Returns the own ids in a block, with the numbers of their events.
+fn own_ids_of(block: &Stored) -> Vec<(u64, String)> {
+    let changes =
+        logged(&block.bytes).unwrap_or_else(|error| panic!("a block is damaged: {error}"));
+    let (mut number, mut ids) = (block.first, Vec::new());
+    for (width, change) in changes {
+        if let Logged::Publish { frames, .. } = change {
+            let own = |(at, frame): (u64, &String)| Some((at, own_id_of(frame)?));
+            ids.extend((number..).zip(&frames).filter_map(own));
+        }
+        number += width;
+    }
+    ids
 }
 
 fn channel_of(name: &str) -> usize {

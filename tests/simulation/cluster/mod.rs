@@ -44,6 +44,9 @@ use nodes::Node;
 /// The first seed of a cluster. Its own seeds are counted from it.
 pub const FIRST_SEED: u64 = 1_000_000_000_000_000_000;
 
+/// From this one on, counted so, every other seed has events with own ids.
+pub const OWN_IDS_FROM: u64 = 1_000_000;
+
 /// How long it takes at most until everything is in order again: the longest pause before a
 /// node goes on without the past, the pauses between attempts, and a history through a socket
 /// that takes 64 bytes at a time.
@@ -56,6 +59,14 @@ const STEPS_A_MS: usize = 5_000;
 fn channel(number: usize) -> String {
     format!("c{number}")
 }
+
+/// The own id of an event, which is known by its data.
+fn own_id(data: &str) -> String {
+    format!("{OWN}{data}")
+}
+
+/// How own ids begin.
+const OWN: &str = "own.";
 
 /// The number of an id.
 fn number_of(id: &str) -> Option<u64> {
@@ -227,16 +238,24 @@ impl Load {
         self.network.borrow_mut().plan(pause_ms, Act::Publisher);
         let number = rng.usize(0..self.plan.nodes);
         let is_frozen = self.network.borrow().frozen_until(number) > now;
+        if self.plan.own_ids > 0 && rng.u32(0..1_000) < self.plan.again {
+            if !is_frozen {
+                self.nodes[number].publish_again(now, rng, &self.judge);
+            }
+            return;
+        }
         let channel = match rng.u32(0..1_000) {
             draw if draw < self.plan.for_all => None,
             _ => Some(rng.usize(0..self.plan.channels)),
         };
+        let has_own_ids = self.plan.own_ids > 0 && rng.u32(0..1_000) < self.plan.own_ids;
         let events = if rng.u32(0..5) == 0 {
             rng.usize(2..5)
         } else {
             1
         };
         if !is_frozen {
+            let events = (events, has_own_ids);
             self.nodes[number].publish(channel, events, now, &self.judge);
         }
     }
@@ -244,8 +263,12 @@ impl Load {
 
 impl World {
     fn new(seed: u64, is_reported: bool) -> World {
-        let mut rng = Rng::with_seed(seed - FIRST_SEED);
-        let plan = Plan::draw(&mut rng);
+        let number = seed - FIRST_SEED;
+        let mut rng = Rng::with_seed(number);
+        let mut plan = Plan::draw(&mut rng);
+        if number >= OWN_IDS_FROM && !number.is_multiple_of(2) {
+            plan = plan.with_own_ids(&mut rng);
+        }
         if is_reported {
             println!("{plan:?}");
         }
@@ -255,7 +278,7 @@ impl World {
         let faults = plan.network.clone();
         let network = Network::new(rng.fork(), clock.clone(), plan.nodes, faults);
         let network = Rc::new(RefCell::new(network));
-        let judge = Judge::new(plan.timeout_ms);
+        let judge = Judge::new(plan.timeout_ms, broker.clone());
         let mut clients = Vec::new();
         for number in 0..plan.clients {
             clients.push(draw::client(&mut rng, number, &plan));

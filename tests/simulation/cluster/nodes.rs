@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use fastrand::Rng;
 use pushwheel::cluster::{BrokerError, ClusterOptions};
 use pushwheel::internals::{Clock, NextStep, SteppedJoining, SteppedNode};
 use pushwheel::{
@@ -13,9 +14,9 @@ use pushwheel::{
 };
 
 use super::broker::{Broker, SharedBroker, SimulatedLog};
-use super::channel;
 use super::draw::Plan;
 use super::judge::{self, Shared};
+use super::{channel, own_id};
 use crate::network::Part;
 
 /// Events of a channel that are kept: more than a run has.
@@ -177,16 +178,37 @@ impl Node {
         }
     }
 
-    /// Publishes events to a channel, or to all.
-    pub fn publish(&self, to: Option<usize>, events: usize, now: u64, judge: &Shared) {
+    /// Publishes events to a channel, or to all. `events` is their number, and whether they
+    /// have own ids.
+    pub fn publish(&self, to: Option<usize>, events: (usize, bool), now: u64, judge: &Shared) {
+        if self.has_joined() {
+            let at = (self.number, self.process, now);
+            let number = judge::lock(judge).publish(to, events, at);
+            self.propose(number, judge);
+        }
+    }
+
+    /// Publishes what some publisher has published with own ids.
+    pub fn publish_again(&self, now: u64, rng: &mut Rng, judge: &Shared) {
+        if self.has_joined() {
+            let at = (self.number, self.process, now);
+            let number = judge::lock(judge).publish_again(rng, at);
+            number.into_iter().for_each(|n| self.propose(n, judge));
+        }
+    }
+
+    fn propose(&self, number: usize, judge: &Shared) {
         let Process::Joined(manager, _) = &self.is else {
             return;
         };
-        let (number, data) =
-            judge::lock(judge).publish(to, events, (self.number, self.process, now));
+        let (to, data, has_own_ids) = judge::lock(judge).published(number);
         let judge = judge.clone();
         let then = move |answer| judge::lock(&judge).on_answer(number, answer);
-        let events: Vec<Event<'_>> = data.iter().map(Event::message).collect();
+        let event = |data: &'_ String| match has_own_ids {
+            true => Event::message(data.clone()).with_id(own_id(data)),
+            false => Event::message(data.clone()),
+        };
+        let events: Vec<Event<'_>> = data.iter().map(event).collect();
         match to {
             Some(number) => {
                 let name = channel(number);

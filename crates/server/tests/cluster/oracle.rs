@@ -97,19 +97,24 @@ impl Outcome {
         for (channel, name) in self.channels.iter().enumerate() {
             let events = &self.received.channels[channel].events;
             let whole = [Item::Events(0..events.len())];
-            let others: Vec<&Client> = self
-                .clients(channel)
-                .filter(|client| client.story != whole)
-                .collect();
-            if let Some(client) = others.first() {
-                panic!(
-                    "{name}: {} of {} clients have not all of {} events, once and in order; \
-                     without {:?}: {client:?}",
-                    others.len(),
-                    self.clients(channel).count(),
-                    events.len(),
-                    client.missing(events),
-                );
+            // By what each kind of clients has: one that differs may have an event that no
+            // other one has.
+            let mut others: BTreeMap<String, Vec<&Client>> = BTreeMap::new();
+            for client in self.clients(channel).filter(|one| one.story != whole) {
+                let story = format!("{:?}", client.story);
+                others.entry(story).or_default().push(client);
+            }
+            if !others.is_empty() {
+                let others: Vec<String> = others
+                    .values()
+                    .map(|clients| {
+                        let missing = clients[0].missing(events);
+                        let count = clients.len();
+                        format!("{count} as {:?}, without {missing:?}", clients[0])
+                    })
+                    .collect();
+                let count = events.len();
+                panic!("{name}: not all of {count} events:\n{}", others.join("\n"));
             }
             let missing = compare(name, events, &self.of_channel(channel));
             assert!(missing.is_empty(), "{name}: accepted and lost: {missing:?}");

@@ -129,8 +129,8 @@ fn nothing_is_lost_by_any_faults_while_redis_keeps_its_log() {
     }
     nodes.iter().for_each(Node::wait_until_ready);
     let outcome = load.finish();
-    outcome.check_nodes(&nodes);
     let sums = outcome.check_that_nothing_is_lost();
+    outcome.check_nodes(&nodes);
     eprintln!("{sums:?}");
     check_log(&outcome, &redis);
 }
