@@ -17,6 +17,9 @@ use crate::journal::terms::Jump;
 /// begins with a space.
 const PREFIX: &str = " lost-";
 
+/// For how long after a loss publishers may publish again what is lost, in milliseconds.
+const REPUBLISHED_MS: u64 = 60_000;
+
 /// Returns the term of a loss from the id under which it is remembered.
 pub(super) fn term_of(id: &str) -> Option<u64> {
     id.strip_prefix(PREFIX)?.parse().ok()
@@ -84,6 +87,20 @@ impl State {
     /// Returns whether a channel has the gap of a loss.
     pub(super) fn has_gap_of(&self, scope: &str, term: u64) -> bool {
         self.gap_of(scope, term).is_some()
+    }
+
+    /// Returns whether an own id that is published to a channel now may be that of an event which
+    /// the log has lost before. A client that has seen that one may have missed what is in its
+    /// place, and the gap of the loss, too.
+    pub(super) fn may_be_republished(&self, scope: &str) -> bool {
+        let newest = self.terms.jumps().next_back();
+        let (Some(newest), Some(now_ms)) = (newest, self.remembered.log_ms()) else {
+            return false;
+        };
+        let id = self.loss_id(newest.first);
+        let gaps = [scope, ALL].into_iter();
+        let mut gaps = gaps.filter_map(|scope| self.remembered.get(scope, &id));
+        gaps.any(|gap| now_ms.saturating_sub(gap.at_ms) <= REPUBLISHED_MS)
     }
 
     /// Returns whether a channel has had the gap of a loss when this one was placed in all.

@@ -293,7 +293,8 @@ impl Hub {
         now_ms: u64,
         dropped: &mut Dropped,
     ) -> EventId {
-        let numbered = ready.numbered(&self.ids, sequence, now_ms, self.is_doubtful(now_ms));
+        let is_doubtful = self.is_doubtful(now_ms) || state.is_republished(key, &ready);
+        let numbered = ready.numbered(&self.ids, sequence, now_ms, is_doubtful);
         state.place(key, numbered, dropped)
     }
 
@@ -306,6 +307,13 @@ impl Hub {
 }
 
 impl State {
+    /// Returns whether the own id of an event may be that of one which a cluster has lost.
+    #[inline]
+    fn is_republished(&self, key: ChannelKey, ready: &Ready) -> bool {
+        let channel = ready.own_id().and_then(|_| self.get(key));
+        channel.is_some_and(|channel| self.may_be_republished(channel.scope()))
+    }
+
     /// Returns the id of the newest event of a channel, if it ever had one.
     pub(super) fn newest_id(&self, channel: &ChannelState, ids: &Ids) -> Option<EventId> {
         let head = channel.log.head();

@@ -250,7 +250,8 @@ impl Hub {
         packed: Option<Frame>,
         at_ms: u64,
     ) -> EventId {
-        let numbered = ready.numbered(&self.ids, sequence, at_ms, self.is_doubtful(at_ms));
+        let is_doubtful = self.is_doubtful(at_ms) || state.may_be_republished(ALL);
+        let numbered = ready.numbered(&self.ids, sequence, at_ms, is_doubtful);
         state.totals.published += 1;
         state.totals.published_bytes += numbered.entry.frame.len() as u64;
         let packed = packed.map(|mut packed| {

@@ -109,6 +109,12 @@ impl<K: Clone + Eq + Hash, R: Record<K>> Table<K, R> {
         }
     }
 
+    /// Returns the time of the newest block, in milliseconds since 1970, if a log has the
+    /// publishes.
+    pub(super) fn log_ms(&self) -> Option<u64> {
+        self.log_ms
+    }
+
     /// Returns whether times are in milliseconds since 1970.
     pub(super) fn has_wall_times(&self) -> bool {
         self.log_ms.is_some()

@@ -860,6 +860,43 @@ fn a_request_of_a_client_that_is_ahead_waits_for_its_own_id() {
 }
 
 #[test]
+fn an_own_id_that_is_published_again_after_a_loss_does_not_lead_past_it() {
+    let mut world = World::of(2);
+    world.publish(0, "news", "kept");
+    world.settle();
+    let kept: Kept = world.model.broker().kept.clone();
+    let publish = |world: &World, id: &str| {
+        let news = world.nodes[0].manager.get_or_create("news").unwrap();
+        let event = Event::message(id.to_owned()).with_id(id.to_owned());
+        news.publish_then([event], Target::All, |_| ());
+    };
+    publish(&world, "order-1");
+    world.settle();
+    world.model.fail_over(kept);
+    world.publish(1, "news", "in its place");
+    world.settle();
+    // Its publisher has received no answer.
+    publish(&world, "order-1");
+    publish(&world, "order-2");
+    world.settle();
+    let reason = |world: &World, id: &str| {
+        let start = Start::After(id.to_owned());
+        gap_at(&world.nodes[1].manager, "news", start)
+    };
+    assert_eq!(reason(&world, "order-1"), Some(GapReason::Restart));
+    let late = world.add().unwrap();
+    let start = Start::After("order-1".to_owned());
+    let of_late = gap_at(&world.nodes[late].manager, "news", start);
+    assert_eq!(of_late, Some(GapReason::Restart));
+    // Nobody publishes it again any more.
+    world.pass(61_000);
+    world.settle();
+    publish(&world, "order-3");
+    world.settle();
+    assert_eq!(reason(&world, "order-3"), None);
+}
+
+#[test]
 fn a_node_joins_when_the_broker_has_failed_a_few_times() {
     let model = Model::new(Arc::new(AtomicU64::new(BEGIN_MS)));
     let join = |name: &str| builder().join_cluster(model.clone(), ClusterOptions::new(name));
