@@ -143,8 +143,19 @@ impl Step {
         }
     }
 
+    /// Returns the number behind which the channel that this makes may have begun, if it may
+    /// have had events before.
+    pub(super) fn makes_after(&self, state: &State, name: &str) -> Option<u64> {
+        match self.removal_since(state, name) {
+            // What it says is of the channel that was removed. The program may have opened
+            // the next one any time since then.
+            Some(removal) if self.lost_in.is_none() => Some(removal),
+            _ => self.begins_after(name),
+        }
+    }
+
     /// Returns the number behind which the log of a channel begins, if it says so.
-    pub(super) fn begins_after(&self, name: &str) -> Option<u64> {
+    fn begins_after(&self, name: &str) -> Option<u64> {
         match &self.change {
             Change::PublishTo { channels, .. } => {
                 let mut channels = channels.iter();
@@ -180,6 +191,17 @@ impl Step {
     pub(super) fn is_after_finish(&self, state: &State, name: &str) -> bool {
         let finish = state.finishes.before(name, self.number);
         finish.is_some_and(|finish| self.basis < finish)
+    }
+
+    /// Returns the removal of a name that came into the log after this was proposed.
+    fn removal_since(&self, state: &State, name: &str) -> Option<u64> {
+        let removal = state.removals.before(name, self.number);
+        removal.filter(|removal| self.basis < *removal)
+    }
+
+    /// Returns whether a name was removed after this was proposed for its channel.
+    pub(super) fn is_for_removed(&self, state: &State, name: &str) -> bool {
+        self.removal_since(state, name).is_some()
     }
 }
 
@@ -671,7 +693,7 @@ fn remove(state: &mut State, name: &Arc<str>, step: &Step, removed: &mut Removed
     let number = step.number;
     // A copy has to know that this record has taken the name.
     state.sequence = state.sequence.max(number);
-    if is_for_removed(state, name, step) {
+    if step.is_for_removed(state, name) {
         return 0;
     }
     state.finishes.end(name, number);
@@ -718,10 +740,4 @@ fn kick(
         return 0;
     };
     usize::from(state.disconnect(key, client, DisconnectReason::Kicked, now, removed))
-}
-
-/// Returns whether a name was removed after a change to its channel was proposed.
-pub(super) fn is_for_removed(state: &State, name: &str, step: &Step) -> bool {
-    let removal = state.removals.before(name, step.number);
-    removal.is_some_and(|removal| step.basis < removal)
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Hub;
-use super::applying::{Found, Lacks, Options, Step, finish_of, is_for_removed};
+use super::applying::{Found, Lacks, Options, Step, finish_of};
 use super::channel_state::{Kind, Life};
 use super::client::DisconnectReason;
 use super::state::{Removed, State};
@@ -28,7 +28,7 @@ impl Hub {
             }
             // A publish makes a channel where there is none, so it is for any of the name.
             let is_end = matches!(step.change, Change::Finish { .. });
-            if is_end && is_for_removed(state, name, step) {
+            if is_end && step.is_for_removed(state, name) {
                 return Ok(Found::Removed);
             }
             state.finishes.end(name, step.number);
@@ -53,7 +53,7 @@ impl Hub {
                     let found = found.ok_or_else(|| Lacks::Options(name.clone()))?;
                     let key = state.insert(Kind::Named(name.clone()), found.clone(), now_ms);
                     state.seed(key, now_ms, &mut removed.entries);
-                    if let Some(after) = step.begins_after(name) {
+                    if let Some(after) = step.makes_after(state, name) {
                         state.note_began(key, after);
                     }
                     options.made.push((name.clone(), key));

@@ -828,6 +828,11 @@ fn gaps(channel: &Channel, start: Start) -> Vec<GapReason> {
     told.filter_map(gap).collect()
 }
 
+fn datas_behind_gaps(channel: &Channel) -> Vec<String> {
+    let read = channel.read(Start::Earliest).filter_map(Result::ok);
+    read.map(|stored| stored.event.data().to_string()).collect()
+}
+
 #[test]
 fn a_loss_is_said_once_also_where_older_events_are_evicted() {
     let builder = ChannelManager::builder();
@@ -850,16 +855,17 @@ fn a_loss_is_said_once_also_where_older_events_are_evicted() {
     }
 }
 
+/// Channels have a history, but nothing is kept for channels that are made later.
+fn keeping_none_for_all() -> ChannelManagerBuilder {
+    ChannelManager::builder().options_by_name(|name| match name {
+        "" => ChannelOptions::new(),
+        _ => ChannelOptions::new().history(History::events(9)),
+    })
+}
+
 #[test]
 fn an_event_for_all_from_before_the_first_record_is_not_missing_without_a_gap() {
-    let builder = || {
-        ChannelManager::builder().options_by_name(|name| match name {
-            // Nothing is kept for channels that are made later.
-            "" => ChannelOptions::new(),
-            _ => ChannelOptions::new().history(History::events(9)),
-        })
-    };
-    let (manager, log) = open_with(builder(), Duration::from_secs(60));
+    let (manager, log) = open_with(keeping_none_for_all(), Duration::from_secs(60));
     let [old, ended] = ["old", "ended"].map(|name| manager.get_or_create(name).unwrap());
     manager.broadcast_all(message("to all")).unwrap();
     let [new, new_and_ended] =
@@ -872,7 +878,7 @@ fn an_event_for_all_from_before_the_first_record_is_not_missing_without_a_gap() 
     }
     let channels = [&old, &ended, &new, &new_and_ended];
     assert_eq!(channels.map(|channel| stored(channel).len()), [2, 2, 1, 1]);
-    let other = replayed_by(builder(), &log);
+    let other = replayed_by(keeping_none_for_all(), &log);
     let evicted = &[GapReason::Evicted][..];
     for (name, expected) in [
         ("old", evicted),
@@ -882,6 +888,41 @@ fn an_event_for_all_from_before_the_first_record_is_not_missing_without_a_gap() 
     ] {
         let channel = other.get(name).unwrap();
         assert_eq!(gaps(&channel, Start::Earliest), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_publish_from_before_a_removal_does_not_say_where_the_next_channel_began() {
+    // Whether an event of its own has made the first channel, and whether an event for all
+    // channels is between the removal and the publish.
+    for (is_recorded, is_between) in [(false, false), (true, false), (false, true), (true, true)] {
+        let (manager, log) = open_with(keeping_none_for_all(), Duration::from_secs(60));
+        let first = manager.get_or_create("a").unwrap();
+        manager.broadcast_all(message("to all")).unwrap();
+        if is_recorded {
+            first.broadcast(message("own")).unwrap();
+        }
+        log.hold();
+        let (then, results) = results();
+        first.close_then(|closed| assert_eq!(closed, Ok(0)));
+        if is_between {
+            let events = [message("to all again")];
+            manager.publish_then(&events, Target::All, then("to all"));
+        }
+        first.publish_then([message("next")], Target::All, then("next"));
+        log.let_go();
+        while results.recv().unwrap().0 != "next" {}
+        // The log does not know whether a program had the next channel by then.
+        let expected = match is_between {
+            true => &[GapReason::Evicted][..],
+            false => &[],
+        };
+        for manager in [&manager, &replayed_by(keeping_none_for_all(), &log)] {
+            let next = manager.get("a").unwrap();
+            assert_eq!(datas_behind_gaps(&next), ["next"]);
+            let of = format!("recorded: {is_recorded}, between: {is_between}");
+            assert_eq!(gaps(&next, Start::Earliest), expected, "{of}");
+        }
     }
 }
 

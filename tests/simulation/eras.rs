@@ -112,6 +112,11 @@ pub const REGRESSIONS: &[(u64, Era, &str)] = &[
         "a client that has left its channels waits for a page when the engine ends",
     ),
     (
+        434,
+        Era::Keys,
+        "a channel begins where one began that had its name, and lacks what was never its",
+    ),
+    (
         556,
         Era::Journals,
         "a channel has own ids of the one that had its name, after a start",

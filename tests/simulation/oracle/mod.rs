@@ -140,6 +140,9 @@ pub struct Topic {
     /// It has begun again behind this number: it had no event of its own when a process ended,
     /// so the journal does not know it.
     begun_again_at: u64,
+    /// The removal behind which it may have begun: a record from before the removal made it.
+    /// So it may have had events for all channels from there on, and clients learn of that.
+    removed_at: Option<u64>,
     pub finished_at: Option<u64>,
     /// The numbers of the records that have finished and closed it, and from when on it may
     /// be over, where a log says these.
@@ -425,6 +428,11 @@ impl Topic {
         self.closed_at.is_some()
     }
 
+    /// Whether it may have had events for all channels that are gone, as far as the log knows.
+    fn may_lack_any(&self) -> bool {
+        self.removed_at.is_some_and(|removal| self.since > removal)
+    }
+
     fn is_full(&self) -> bool {
         self.members.len() >= self.plan.clients_max
     }
@@ -571,6 +579,7 @@ impl Oracle {
             since,
             unsure_through: 0,
             begun_again_at: 0,
+            removed_at: None,
             finished_at: None,
             finish: None,
             closed: None,

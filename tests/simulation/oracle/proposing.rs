@@ -172,11 +172,17 @@ impl Proposed {
         newest.filter(|turn| turn.is_end).map(|turn| turn.number)
     }
 
-    /// Whether a name was removed after something was proposed for its channel.
-    fn comes_after_removal(&self, name: &str, basis: u64) -> bool {
+    /// The removal of a name after something was proposed for its channel.
+    fn removal_since(&self, name: &str, basis: u64) -> Option<u64> {
         let mut newest_first = self.turns.iter().rev();
         let removal = newest_first.find(|turn| turn.is_removal && turn.name == name);
-        removal.is_some_and(|removal| basis < removal.number)
+        let removal = removal.map(|removal| removal.number);
+        removal.filter(|removal| basis < *removal)
+    }
+
+    /// Whether a name was removed after something was proposed for its channel.
+    fn comes_after_removal(&self, name: &str, basis: u64) -> bool {
+        self.removal_since(name, basis).is_some()
     }
 
     /// The log has lost all records behind a number.
@@ -419,15 +425,20 @@ impl Oracle {
     }
 
     /// The channel that a record finds under the name of its channel, or that it makes.
-    fn found(&mut self, topic: usize) -> usize {
+    fn found(&mut self, topic: usize, basis: u64) -> usize {
         let name = self.topics[topic].name.clone();
-        self.found_by_name(&name)
+        self.found_by_name(&name, basis)
     }
 
-    fn found_by_name(&mut self, name: &str) -> usize {
+    fn found_by_name(&mut self, name: &str, basis: u64) -> usize {
         let current = self.current.get(name).copied();
         let current = current.filter(|topic| self.topics[*topic].is_there());
-        current.unwrap_or_else(|| self.open(name))
+        current.unwrap_or_else(|| {
+            let removed_at = self.proposed().removal_since(name, basis);
+            let topic = self.open(name);
+            self.topics[topic].removed_at = removed_at;
+            topic
+        })
     }
 
     /// Whether a record was proposed before its channel's end came into the log. If not, the
@@ -458,7 +469,7 @@ impl Oracle {
             }
         }
         let names = request.names.iter();
-        let topics: Vec<usize> = names.map(|name| self.found_by_name(name)).collect();
+        let topics: Vec<usize> = names.map(|name| self.found_by_name(name, basis)).collect();
         let clients = topics.iter().map(|t| self.clients(*t, &Audience::All));
         let clients = clients.fold(0..=0, |all, one| {
             all.start() + one.start()..=all.end() + one.end()
@@ -485,7 +496,7 @@ impl Oracle {
         if self.comes_after_end(topic, basis, first) {
             return (Expected::Finished, false);
         }
-        let topic = self.found(topic);
+        let topic = self.found(topic, basis);
         let Some(fresh) = self.fresh(Some(topic), drafts, to) else {
             return (Expected::IdReused, false);
         };
@@ -577,7 +588,7 @@ impl Oracle {
         if self.proposed().comes_after_removal(&name, basis) {
             return (Expected::Closed, false);
         }
-        let topic = self.found(topic);
+        let topic = self.found(topic, basis);
         let drafts = draft.map(std::slice::from_ref).unwrap_or_default();
         let fresh = self.fresh(Some(topic), drafts, &To::All);
         let Some(fresh) = fresh else {

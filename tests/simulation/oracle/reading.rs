@@ -453,8 +453,10 @@ impl Oracle {
             }
         } else if stream.want == Want::Earliest {
             let is_lost = stream.topics.iter().any(|topic| {
-                let mut entries = self.topics[*topic].entries.iter();
-                entries.any(|entry| !self.is_sure(stream, &self.published[*entry]))
+                let topic = &self.topics[*topic];
+                let mut entries = topic.entries.iter();
+                topic.may_lack_any()
+                    || entries.any(|entry| !self.is_sure(stream, &self.published[*entry]))
             });
             if stream.is_gap_reported || reason != "evicted" || !is_lost {
                 wrong = Some("a gap at the beginning that is none");
@@ -503,8 +505,10 @@ impl Oracle {
                 let may_be_state = self.is_keyed(p) || self.is_before_first_record(p);
                 stream.topics.contains(&p.topic) && may_be_state && is_old
             };
+            let mut topics = stream.topics.iter().map(|topic| &self.topics[*topic]);
+            let is_missing = all.any(may_be_missing) || topics.any(|topic| topic.may_lack_any());
             let is_honest = reason == "evicted" && gap["requested"].is_null();
-            if stream.has_got_one || !is_honest || !all.any(may_be_missing) {
+            if stream.has_got_one || !is_honest || !is_missing {
                 wrong = Some("a gap before a whole state");
             }
         } else {
