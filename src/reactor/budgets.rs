@@ -10,7 +10,8 @@ pub struct Budgets {
     /// Connections taken from the listen queue in one turn.
     pub accepts_a_turn: usize,
     /// Commands, clients that the hub has sent away, and feeds with other options, in
-    /// one turn each.
+    /// one turn each. An answer with a page counts as so many more commands as the page is
+    /// more work than a request.
     pub chores_a_turn: usize,
     /// Steps of connections that speak HTTP, in one turn: a write of what is unsent and a
     /// read each.
@@ -22,10 +23,11 @@ pub struct Budgets {
     /// Requests of one connection answered in one go: one read may hold a
     /// thousand. Each costs a microsecond or more, by its handler.
     pub requests_a_slice: usize,
-    /// Requests of all connections answered in one turn.
+    /// Requests of all connections answered in one turn. A page counts as several.
     pub requests_a_turn: usize,
     /// Timers fired in one turn. One of a connection that speaks HTTP counts as its
-    /// reads, a last write to a stalled client as 16.
+    /// reads, or as its requests beyond the budget of those, a last write to a stalled
+    /// client as 16.
     pub timers_a_turn: usize,
     /// Writes of one feed in one go, so that no feed waits longer for another
     /// than these take: some 300 microseconds. Looking around more seldom saves

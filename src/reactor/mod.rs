@@ -29,6 +29,8 @@ mod retry;
 mod shutdown;
 mod stopwatch;
 mod streams;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use std::collections::VecDeque;
@@ -337,7 +339,8 @@ impl<N: Net> Reactor<N> {
     }
 
     fn run_some_commands(&mut self) {
-        for _ in 0..self.io.turn.budgets.chores_a_turn {
+        let commands_max = self.io.turn.spent.commands + self.io.turn.budgets.chores_a_turn;
+        while self.io.turn.spent.commands < commands_max {
             match self.commands.try_recv() {
                 Ok(Command::Answer {
                     token,
@@ -378,6 +381,7 @@ impl<N: Net> Reactor<N> {
                 Ok(Command::Ping(answer)) => drop(answer.try_send(())),
                 Err(_) => return,
             }
+            self.io.turn.spent.commands += 1;
         }
     }
 
@@ -453,9 +457,12 @@ impl<N: Net> Reactor<N> {
             self.io.turn.spent.timers += match self.io.connections.as_stream(key) {
                 Some(stream) => self.streams.on_timer(&mut self.io, stream),
                 None => {
+                    let beyond = self.io.turn.requests_beyond();
                     let opening = self.http.on_timeout(&mut self.io, key);
                     self.open(key, opening);
-                    self.io.turn.budgets.reads_a_turn.max(1)
+                    let turn = &self.io.turn;
+                    let beyond = turn.requests_beyond() - beyond;
+                    turn.budgets.reads_a_turn.max(1).max(beyond)
                 }
             };
         }

@@ -35,8 +35,10 @@ pub(crate) struct Turn {
 pub struct Spent {
     /// Steps of connections that speak HTTP: a write of what is unsent and a read each.
     pub steps: usize,
-    /// Requests answered.
+    /// Requests answered. A page counts as several.
     pub requests: usize,
+    /// Commands of other threads. An answer with a page counts as several.
+    pub commands: usize,
     /// Bytes written to clients that are behind, with the least that a round
     /// counts.
     pub cursor_bytes: usize,
@@ -109,6 +111,12 @@ impl Turn {
     /// Whether there is budget for another request.
     pub(crate) fn may_answer(&self) -> bool {
         self.spent.requests < self.budgets.requests_a_turn
+    }
+
+    /// The requests answered beyond the budget.
+    pub(crate) fn requests_beyond(&self) -> usize {
+        let requests = self.spent.requests;
+        requests.saturating_sub(self.budgets.requests_a_turn)
     }
 
     /// Whether there is budget for another write to current clients.

@@ -13,9 +13,12 @@ const RETRY_COST: usize = 16;
 const LOOKS_MAX: usize = 1024;
 /// The looks that count as a write.
 const LOOKS_A_WRITE: usize = 16;
+/// What a page counts at most beside its request: one for 16 events of one search.
+const PAGE_REQUESTS_MAX: usize = LOOKS_MAX / 16;
 
 pub fn check(spent: Spent, budgets: &Budgets) {
-    let timers_max = budgets.timers_a_turn + RETRY_COST.max(budgets.reads_a_turn);
+    let timer_max = RETRY_COST.max(budgets.reads_a_turn);
+    let timers_max = budgets.timers_a_turn + timer_max.max(PAGE_REQUESTS_MAX + 1);
     // A timer may take a step, a request or a round where no budget is left.
     let rounds_max = 1 + spent.timers.min(timers_max.div_ceil(RETRY_COST));
     let round_bytes_max = ROUND_BYTES.max(budgets.buffer_bytes) + EVENT_BYTES_MAX;
@@ -32,7 +35,12 @@ pub fn check(spent: Spent, budgets: &Budgets) {
         (
             "requests",
             spent.requests,
-            budgets.requests_a_turn + timers_max,
+            budgets.requests_a_turn + PAGE_REQUESTS_MAX + timers_max,
+        ),
+        (
+            "commands",
+            spent.commands,
+            2 * (budgets.chores_a_turn + PAGE_REQUESTS_MAX + 1),
         ),
         ("writes", spent.writes, writes_max),
         ("looks", spent.looks, looks_max),

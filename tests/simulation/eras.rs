@@ -122,6 +122,11 @@ pub const REGRESSIONS: &[(u64, Era, &str)] = &[
         "a channel has own ids of the one that had its name, after a start",
     ),
     (
+        629,
+        Era::Keys,
+        "a page is more work than the rest of a turn's requests",
+    ),
+    (
         664,
         Era::Journals,
         "a stream begins without an id for an own id of another channel",

@@ -23,7 +23,8 @@ const PAGE_HEADERS: [(&str, &str); 2] = [
 /// The headers of a request that a page depends on.
 const VARY: &str = "Accept, Authorization, Last-Event-ID";
 
-/// The events on a page that are as much work as one request.
+/// The events on a page that are as much work as one request. So a page of as many events as
+/// one locked section looks at is as much work as 64.
 const EVENTS_A_REQUEST: usize = 16;
 
 impl Http {

@@ -29,7 +29,11 @@ impl Http {
         let Phase::Answer(request) = std::mem::replace(&mut state.phase, Phase::Request) else {
             return None;
         };
+        let requests = io.turn.spent.requests;
         let next = self.answer(io, key, *request, response);
+        // Its page is work of a command: requests that wait for their turn are not passed over.
+        let spent = &mut io.turn.spent;
+        spent.commands += std::mem::replace(&mut spent.requests, requests) - requests;
         match self.finish_answers(io, key, next) {
             Next::Open(opening) => Some(opening),
             // What came behind the request has waited.
