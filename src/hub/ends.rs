@@ -10,7 +10,10 @@
 //! [`ENDS_MAX`] are known. More cannot be between the proposal of a change and its
 //! place in the log, because all that is proposed waits in one queue.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::iter;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::journal::appender::QUEUE_RECORDS_MAX;
@@ -27,12 +30,20 @@ pub(super) struct Ends {
     by_name: HashMap<Arc<str>, u64>,
     /// The same by their numbers.
     in_order: BTreeMap<u64, Arc<str>>,
-    /// The copies that are being made.
-    copies: usize,
+    /// The copies that are being made, by the numbers at which they were begun.
+    copies: BTreeMap<u64, Copies>,
     /// The ends that were refused meanwhile, which a copy could take for real ones.
     refused: BTreeSet<u64>,
     /// Those that a copy has named. The log that is applied behind it has their records.
     refused_ahead: BTreeSet<u64>,
+}
+
+/// Copies that were begun at the same number.
+#[derive(Debug, Default)]
+struct Copies {
+    count: usize,
+    /// The ends that were known at that number and are not any more.
+    gone: BTreeMap<u64, Arc<str>>,
 }
 
 impl Default for Ends {
@@ -51,7 +62,7 @@ impl Ends {
             max,
             by_name: HashMap::new(),
             in_order: BTreeMap::new(),
-            copies: 0,
+            copies: BTreeMap::new(),
             refused: BTreeSet::new(),
             refused_ahead: BTreeSet::new(),
         }
@@ -64,13 +75,24 @@ impl Ends {
             return;
         }
         if let Some(before) = self.by_name.insert(name.clone(), number) {
-            self.in_order.remove(&before);
+            self.forget(before);
         }
         self.in_order.insert(number, name);
         if self.in_order.len() > self.max
-            && let Some((_, name)) = self.in_order.pop_first()
+            && let Some((&oldest, name)) = self.in_order.first_key_value()
         {
-            self.by_name.remove(&name);
+            self.by_name.remove(name);
+            self.forget(oldest);
+        }
+    }
+
+    /// Forgets an end that is of no name any more. Copies that were begun behind it have it.
+    fn forget(&mut self, number: u64) {
+        let Some(name) = self.in_order.remove(&number) else {
+            return;
+        };
+        for (_, copies) in self.copies.range_mut(number..) {
+            copies.gone.insert(number, name.clone());
         }
     }
 
@@ -84,33 +106,48 @@ impl Ends {
     pub(super) fn end(&mut self, name: &str, number: u64) {
         if let Some(end) = self.before(name, number) {
             self.by_name.remove(name);
-            self.in_order.remove(&end);
+            self.forget(end);
         }
-    }
-
-    /// Returns the ends after a number, the oldest first.
-    pub(super) fn after(&self, number: u64) -> impl Iterator<Item = (&Arc<str>, u64)> {
-        let later = self.in_order.range(number.saturating_add(1)..);
-        later.map(|(number, name)| (name, *number))
     }
 
     // ---- copies ----
 
-    /// Remembers from now on which ends are refused, until the copy ends.
-    pub(super) fn begin_copy(&mut self) {
-        self.copies += 1;
+    /// Has a copy begin that has everything up to `at`. Until it ends, the ends that are known
+    /// now stay known to it, and those that are refused are remembered.
+    pub(super) fn begin_copy(&mut self, at: u64) {
+        self.copies.entry(at).or_default().count += 1;
     }
 
-    pub(super) fn end_copy(&mut self) {
-        self.copies -= 1;
-        if self.copies == 0 {
+    pub(super) fn end_copy(&mut self, at: u64) {
+        if let Entry::Occupied(mut copies) = self.copies.entry(at) {
+            copies.get_mut().count -= 1;
+            if copies.get().count == 0 {
+                copies.remove();
+            }
+        }
+        if self.copies.is_empty() {
             self.refused = BTreeSet::new();
         }
     }
 
+    /// Returns the ends after a number, the oldest first, as they were when a copy was begun
+    /// at `at`.
+    pub(super) fn of_copy(&self, at: u64, after: u64) -> impl Iterator<Item = (&Arc<str>, u64)> {
+        let range = (Bound::Excluded(after.min(at)), Bound::Included(at));
+        let gone = self.copies.get(&at).map(|copies| copies.gone.range(range));
+        let mut gone = gone.into_iter().flatten().peekable();
+        let mut known = self.in_order.range(range).peekable();
+        let next = iter::from_fn(move || match (gone.peek(), known.peek()) {
+            (Some((gone_at, _)), Some((known_at, _))) if gone_at < known_at => gone.next(),
+            (_, Some(_)) => known.next(),
+            _ => gone.next(),
+        });
+        next.map(|(number, name)| (name, *number))
+    }
+
     /// Notes that the record with this number has ended nothing, if a copy is being made.
     pub(super) fn note_refused(&mut self, number: u64) {
-        if self.copies > 0 && self.refused.len() < self.max {
+        if !self.copies.is_empty() && self.refused.len() < self.max {
             self.refused.insert(number);
         }
     }
@@ -152,21 +189,53 @@ mod tests {
         assert_eq!(ends.before("a", 9), None, "there were two since");
         ends.end("b", 3);
         ends.end("c", 6);
-        let left: Vec<_> = ends.after(0).collect();
+        let left: Vec<_> = ends.of_copy(9, 0).collect();
         assert_eq!(left, [(&"b".into(), 3)]);
-        assert_eq!(ends.after(3).count(), 0);
+        assert_eq!(ends.of_copy(9, 3).count(), 0);
+    }
+
+    #[test]
+    fn a_copy_has_the_ends_that_were_known_when_it_was_begun() {
+        let mut ends = Ends::bounded(3);
+        let known = |ends: &Ends, at, after| {
+            let known = ends.of_copy(at, after);
+            let known = known.map(|(name, number)| format!("{name} {number}"));
+            known.collect::<Vec<_>>().join(", ")
+        };
+        for (name, number) in [("a", 1), ("b", 2), ("c", 3)] {
+            ends.insert(name.into(), number);
+        }
+        ends.begin_copy(3);
+        // One begins again and ends, another one begins again, and a third is one too many.
+        ends.end("a", 4);
+        ends.insert("a".into(), 5);
+        ends.begin_copy(5);
+        ends.begin_copy(5);
+        ends.end("b", 6);
+        for (name, number) in [("d", 7), ("e", 8), ("a", 9)] {
+            ends.insert(name.into(), number);
+        }
+        assert_eq!(known(&ends, 3, 0), "a 1, b 2, c 3");
+        assert_eq!(known(&ends, 3, 2), "c 3");
+        assert_eq!(known(&ends, 3, 3), "");
+        ends.end_copy(5);
+        assert_eq!(known(&ends, 5, 0), "b 2, c 3, a 5");
+        ends.end_copy(5);
+        ends.end_copy(3);
+        assert!(ends.copies.is_empty());
+        assert_eq!(known(&ends, 9, 0), "d 7, e 8, a 9");
     }
 
     #[test]
     fn a_copy_names_the_ends_that_were_refused_meanwhile() {
         let mut ends = Ends::bounded(2);
         ends.note_refused(1);
-        ends.begin_copy();
-        ends.begin_copy();
+        ends.begin_copy(1);
+        ends.begin_copy(2);
         for number in [3, 5, 6] {
             ends.note_refused(number);
         }
-        ends.end_copy();
+        ends.end_copy(2);
         assert_eq!(ends.refused(), [3, 5], "no more than there is room for");
         let mut copied = Ends::bounded(2);
         ends.refused()
@@ -177,7 +246,7 @@ mod tests {
             [false, true, false, true]
         );
         assert!(!copied.is_refused(6) && copied.refused_ahead.is_empty());
-        ends.end_copy();
+        ends.end_copy(1);
         assert!(ends.refused().is_empty());
     }
 }

@@ -41,8 +41,11 @@ impl Hub {
             if is_applied {
                 // Records behind it may have been proposed before it. They are decided by it,
                 // also if the channel has been removed since.
-                if finish_of(&step.change).is_some() && !state.finishes.is_refused(step.last) {
-                    state.finishes.insert(name.clone(), step.last);
+                if finish_of(&step.change).is_some() {
+                    match state.finishes.is_refused(step.last) {
+                        true => state.finishes.note_refused(step.last),
+                        false => state.finishes.insert(name.clone(), step.last),
+                    }
                 }
                 return Ok(Found::Applied);
             }

@@ -17,6 +17,8 @@ const NUMBER_MAX: u64 = u64::MAX >> 1;
 #[derive(Debug)]
 pub(crate) struct Follower {
     applied: u64,
+    /// What follows has all records up to here.
+    copied: u64,
 }
 
 /// What a block turns out to be.
@@ -24,7 +26,8 @@ pub(crate) struct Follower {
 pub(crate) enum Arrived {
     /// It was applied before.
     Seen,
-    /// These are to be applied now. The first of them begins with this number.
+    /// These are to be applied now. The first of them begins with this number. There are none
+    /// if a snapshot has them all.
     Apply { first: u64, records: Vec<Record> },
     /// Blocks before it are missing. The records behind `applied` have to come from
     /// somewhere else, or a snapshot.
@@ -34,7 +37,13 @@ pub(crate) enum Arrived {
 impl Follower {
     /// Returns the follower of a log that was applied through this number.
     pub(crate) fn new(applied: u64) -> Follower {
-        Follower { applied }
+        Follower::behind(applied, applied)
+    }
+
+    /// Returns the follower of a log that arrives from behind `applied`, for a snapshot that
+    /// has all records up to `copied`. Those are not applied again.
+    pub(crate) fn behind(applied: u64, copied: u64) -> Follower {
+        Follower { applied, copied }
     }
 
     /// Returns the number through which the log was applied.
@@ -80,12 +89,13 @@ impl Follower {
         }
         let mut first = first;
         let mut seen = 0;
-        while first <= self.applied {
+        let through = last.min(self.applied.max(self.copied));
+        while first <= through {
             first += records[seen].change.width();
             seen += 1;
         }
         if seen > 0 {
-            let is_whole = first == self.applied + 1;
+            let is_whole = first == through + 1;
             is_whole
                 .then_some(())
                 .ok_or(Damaged("a record was applied in part"))?;
@@ -153,6 +163,20 @@ mod tests {
         let mut follower = Follower::new(8);
         let arrived = follower.arrived(7, both()).unwrap();
         assert!(matches!(arrived, Arrived::Apply { first: 9, records } if records.len() == 1));
+    }
+
+    #[test]
+    fn what_a_snapshot_has_is_followed_and_not_applied_again() {
+        let both = || block([removal(), removal()]);
+        let mut follower = Follower::behind(6, 9);
+        for (at, expected) in [(7, 9), (9, 10), (11, 11)] {
+            let arrived = follower.arrived(at, both()).unwrap();
+            let Arrived::Apply { first, records } = arrived else {
+                panic!("{at}: {arrived:?}");
+            };
+            assert_eq!((first, records.len() as u64), (expected, at + 2 - expected));
+            assert_eq!(follower.applied(), at + 1);
+        }
     }
 
     #[test]

@@ -15,12 +15,15 @@ use crate::hub::journal::identity_of;
 use crate::hub::options::OptionsByName;
 use crate::hub::saved::{Origin, Restored};
 use crate::hub::state::{Settings, State};
+use crate::journal::follower::Follower;
 
 /// The channels at some place of the log.
 pub(super) struct Base {
     pub(super) state: State,
-    /// Everything up to this number is in the state.
+    /// The log goes on behind this number.
     pub(super) at: u64,
+    /// Everything up to this number is in the state.
+    pub(super) copied: u64,
     /// The newest block of each writer up to there, with its time.
     pub(super) ends: Vec<(WriterEnd, u64)>,
 }
@@ -67,12 +70,21 @@ impl Base {
         base
     }
 
+    /// Returns the follower of the log for it.
+    pub(super) fn follower(&self) -> Follower {
+        Follower::behind(self.at, self.copied)
+    }
+
     fn empty(at: u64, making: &Making) -> Base {
         let mut state = State::new(making.settings);
         state.heads = Heads::new(at, making.settings.log_bytes_max);
         state.sequence = at;
-        let ends = Vec::new();
-        Base { state, at, ends }
+        Base {
+            state,
+            at,
+            copied: at,
+            ends: Vec::new(),
+        }
     }
 
     fn restore(
@@ -113,9 +125,10 @@ impl Base {
         }
         Ok(Base {
             state: restored.state,
-            // The blocks of writers are of this place. What was applied since is skipped by
-            // the channels that have it.
+            // The blocks of writers are of this place. Some more may have been applied before
+            // the copy was begun.
             at: restored.at.min(snapshot.name.at),
+            copied: restored.at,
             ends,
         })
     }

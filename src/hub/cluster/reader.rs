@@ -64,9 +64,9 @@ enum Found {
 }
 
 impl Place {
-    fn new(applied: u64, welcome: &Welcome, now_ms: u64) -> Place {
+    fn new(follower: Follower, welcome: &Welcome, now_ms: u64) -> Place {
         Place {
-            follower: Follower::new(applied),
+            follower,
             terms: welcome.terms.clone(),
             zero_ms: welcome.wall_ms.saturating_sub(now_ms),
             nodes: None,
@@ -245,6 +245,8 @@ impl Reader {
             welcome,
             base,
         } = begun;
+        let now_ms = making.clock.now_ms();
+        let place = Place::new(base.follower(), &welcome, now_ms);
         let hub = Hub::with_ids(
             ids,
             // Its log knows the ids from before.
@@ -255,8 +257,6 @@ impl Reader {
             making.options_by_name.clone(),
             Some(proposals.clone()),
         );
-        let now_ms = making.clock.now_ms();
-        let place = Place::new(base.at, &welcome, now_ms);
         expect_losses(&cluster, &hub, now_ms);
         cluster.reset_writers(base.ends);
         cluster.follow(&welcome.identity, &welcome.terms, base.at);
@@ -568,7 +568,7 @@ impl Reader {
             clock,
             ..
         } = self.making.clone();
-        let mut place = Place::new(base.at, welcome, clock.now_ms());
+        let mut place = Place::new(base.follower(), welcome, clock.now_ms());
         let is_own = |(end, _): &&(WriterEnd, u64)| end.writer == self.cluster.writer;
         if let Some((end, _)) = base.ends.iter().find(is_own) {
             is_in_snapshot(&self.proposals, end.n);

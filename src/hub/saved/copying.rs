@@ -48,12 +48,14 @@ impl WallClock {
 /// Has a part of the hub remember, until it is dropped, what a copy could miss.
 struct Copying<'a> {
     hub: &'a Hub,
-    end: fn(&mut State),
+    /// The number at which it was begun.
+    at: u64,
+    end: fn(&mut State, u64),
 }
 
 impl Drop for Copying<'_> {
     fn drop(&mut self) {
-        (self.end)(&mut self.hub.lock());
+        (self.end)(&mut self.hub.lock(), self.at);
     }
 }
 
@@ -66,8 +68,10 @@ impl Hub {
         };
         let (at, unknown_through, for_all, oldest_own_id, jumps) = {
             let mut state = self.lock();
+            let at = state.sequence;
             state.heads.begin_copy();
-            state.finishes.begin_copy();
+            state.finishes.begin_copy(at);
+            state.removals.begin_copy(at);
             state.remembered.begin_copy();
             state.keys.begin_copy();
             let jumps = state.terms.jumps().copied().collect();
@@ -79,35 +83,30 @@ impl Hub {
                 .map(|at_ms| clock.of(at_ms));
             let for_all = saved_for_all(&state.for_all, clock);
             let unknown_through = state.unknown_through;
-            (
-                state.sequence,
-                unknown_through,
-                for_all,
-                oldest_own_id,
-                jumps,
-            )
+            (at, unknown_through, for_all, oldest_own_id, jumps)
         };
         let hub = self;
         let copying_ids = Copying {
             hub,
-            end: |state| {
+            at,
+            end: |state, _| {
                 state.remembered.end_copy();
                 state.keys.end_copy();
             },
         };
         let copying = Copying {
             hub,
-            end: |state| {
+            at,
+            end: |state, at| {
                 state.heads.end_copy();
-                state.finishes.end_copy();
+                state.finishes.end_copy(at);
+                state.removals.end_copy(at);
             },
         };
         // Nothing is written meanwhile: as long as a disk may take, no id may be forgotten.
         let own_ids = self.copy_own_ids(0, at, clock);
         let remembered_keys = self.copy_keys(0, at, clock);
         drop(copying_ids);
-        let finishes = self.copy_ends(|state| &state.finishes);
-        let removals = self.copy_ends(|state| &state.removals);
         let mut keys = Vec::new();
         let held = for_all.entries.iter().map(|(entry, _)| entry.at_ms);
         let oldest_ms = held.chain(oldest_own_id).min();
@@ -133,7 +132,8 @@ impl Hub {
             put(Part::Unknown(unknown_through))?;
         }
         put(Part::ForAll(for_all))?;
-        put(Part::Finishes(finishes))?;
+        put(Part::Finishes(self.copy_ends(at, |state| &state.finishes)))?;
+        let removals = self.copy_ends(at, |state| &state.removals);
         if !removals.is_empty() {
             put(Part::Removals(removals))?;
         }
@@ -162,14 +162,14 @@ impl Hub {
         Ok(saved)
     }
 
-    /// Copies ends that a log has. A channel that is copied later knows itself what came since.
-    fn copy_ends(&self, of: impl Fn(&State) -> &Ends) -> Vec<(Arc<str>, u64)> {
+    /// Copies the ends that a log has up to `at`. What comes behind it is decided by these.
+    fn copy_ends(&self, at: u64, of: impl Fn(&State) -> &Ends) -> Vec<(Arc<str>, u64)> {
         let mut ends: Vec<(Arc<str>, u64)> = Vec::new();
         loop {
             let state = self.lock();
             let before = ends.len();
             let last = ends.last().map_or(0, |(_, number)| *number);
-            let some = of(&state).after(last).take(LOOKS_MAX);
+            let some = of(&state).of_copy(at, last).take(LOOKS_MAX);
             ends.extend(some.map(|(name, number)| (name.clone(), number)));
             drop(state);
             if ends.len() - before < LOOKS_MAX {

@@ -194,8 +194,14 @@ fn copy_and_compare(
     });
     follow(&hub, &mut follower, &log[applied..]);
 
+    // A node of a cluster knows the block before which it may have applied some more.
+    let earlier = begin(log.len()).saturating_sub(1);
+    let earlier = log.get(earlier).map_or(0, |(first, _)| first - 1);
     let (other, at) = restored(&bytes);
+    let (node, _) = restored(&bytes);
     follow(&other, &mut Follower::new(at), &log);
+    follow(&node, &mut Follower::behind(earlier, at), &log);
+    assert_eq!(story(&node), story(&other), "from {earlier}");
     let log = log.iter().map(|(first, bytes)| {
         let block = Block::decode(bytes, ID_PREFIX).unwrap();
         format!("{first}: {:?} copied from {at}", block.records)
@@ -338,6 +344,63 @@ fn a_copy_knows_whether_a_finish_was_refused_before_a_publish_to_several() {
                     let changes = finished_before_a_publish(id, names, begins_again);
                     copy_and_compare(changes, |_| 2, &meanwhile);
                 }
+            }
+        }
+    }
+}
+
+/// The channel "b" is finished, and then begins again or is removed, and is finished again. A
+/// publish to several channels from before is refused for the first end.
+fn published_to_several_before_two_ends(begins_again: bool) -> Vec<Vec<(Change, u64)>> {
+    let publish = |name: &str| Change::Publish {
+        channel: name.into(),
+        audience: None,
+        events: vec![ready(&Event::message("to one"))],
+        options: Options::default(),
+    };
+    let finish = || Change::Finish {
+        channel: "b".into(),
+        until_ms: 0,
+        last: None,
+        begins_after: None,
+    };
+    let remove = || Change::Remove {
+        channel: "b".into(),
+    };
+    let begun = |name: &str| Begun {
+        name: name.into(),
+        begins_after: None,
+    };
+    let to_several = Change::PublishTo {
+        channels: vec![begun("a"), begun("b")],
+        events: vec![ready(&Event::message("to several"))],
+        keyed: Some(Keyed {
+            id: KeyId([7; 16]),
+            digest: 0,
+        }),
+    };
+    let then = match begins_again {
+        true => vec![(publish("b"), 0), (finish(), 0)],
+        false => vec![(remove(), 0), (finish(), 3), (remove(), 0)],
+    };
+    vec![
+        vec![(publish("b"), 0), (finish(), 0)],
+        vec![(to_several, 1)],
+        then,
+        vec![(publish("b"), 0), (publish("c"), 3)],
+    ]
+}
+
+#[test]
+fn a_copy_has_the_ends_behind_which_the_log_is_applied_again() {
+    for begins_again in [false, true] {
+        for begin in 0..4 {
+            // After each part but the last.
+            for at in 0..6 {
+                let mut meanwhile = [0; 6];
+                meanwhile[at] = 2;
+                let changes = published_to_several_before_two_ends(begins_again);
+                copy_and_compare(changes, |_| begin, &meanwhile);
             }
         }
     }

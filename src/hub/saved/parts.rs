@@ -30,9 +30,10 @@ pub(super) enum Part {
     /// Up to this number the log is not known, and any channel may have had events.
     Unknown(u64),
     ForAll(SavedForAll),
-    /// Some finishes that a log has, by name. They are copied before the channels.
+    /// Some finishes that a log has up to `at`, by name. Older releases have later ones, too,
+    /// which may hide those.
     Finishes(Vec<(Arc<str>, u64)>),
-    /// The last removals of some names that a log has, by name.
+    /// The last removals of some names that a log has up to `at`, by name.
     Removals(Vec<(Arc<str>, u64)>),
     Channel(Box<SavedChannel>),
     /// Some entries of the channel before, the oldest first.
