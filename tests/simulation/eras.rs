@@ -132,6 +132,16 @@ pub const REGRESSIONS: &[(u64, Era, &str)] = &[
         "a stream begins without an id for an own id of another channel",
     ),
     (
+        973,
+        Era::Keys,
+        "a stream from the earliest begins with a state, behind a loss whose gap is evicted",
+    ),
+    (
+        1232,
+        Era::Keys,
+        "a slow client receives its page when its credentials have run out",
+    ),
+    (
         1_000_000_000_000_000_118,
         Era::Keys,
         "a node without the past of the log calls lost what it does not know",
@@ -145,6 +155,11 @@ pub const REGRESSIONS: &[(u64, Era, &str)] = &[
         1_000_000_000_000_000_610,
         Era::Keys,
         "a loss is said in a channel whose events the log has again",
+    ),
+    (
+        1_000_000_000_000_000_740,
+        Era::Keys,
+        "a node has read of a term in its snapshot alone",
     ),
     (
         1_000_000_000_000_001_187,

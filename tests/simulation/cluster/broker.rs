@@ -122,6 +122,15 @@ enum Late {
     },
 }
 
+/// When a process has first read each block and each snapshot.
+#[derive(Default)]
+pub struct Readings {
+    /// By their first numbers.
+    pub blocks: BTreeMap<u64, u64>,
+    /// By the numbers up to which they go.
+    pub snapshots: BTreeMap<u64, u64>,
+}
+
 /// All servers, of which one is the broker.
 pub struct Broker {
     rng: Rng,
@@ -140,9 +149,8 @@ pub struct Broker {
     /// Behind which numbers logs have begun on empty servers: what was before is known to
     /// those nodes alone that have it.
     pub begun_after: BTreeSet<u64>,
-    /// When each process has first read the blocks that it has, by their first numbers, and up
-    /// to where it has read snapshots.
-    pub read_by: BTreeMap<usize, (BTreeMap<u64, u64>, u64)>,
+    /// What each process has read.
+    pub read_by: BTreeMap<usize, Readings>,
     /// Whether a log has begun without the one before.
     pub has_forgotten: bool,
     pub injected: BTreeMap<&'static str, u64>,
@@ -266,7 +274,7 @@ impl Broker {
 
     /// Whether a process has read the block of a number.
     pub fn has_read(&self, process: usize, number: u64) -> bool {
-        let blocks = self.read_by.get(&process).map(|(blocks, _)| blocks);
+        let blocks = self.read_by.get(&process).map(|read| &read.blocks);
         let first = blocks.and_then(|blocks| blocks.range(..=number).next_back());
         first.is_some_and(|(first, _)| self.all[first].numbers().contains(&number))
     }
@@ -274,7 +282,7 @@ impl Broker {
     /// Whether it has read a snapshot that may have the number.
     pub fn has_in_snapshot(&self, process: usize, number: u64) -> bool {
         let read = self.read_by.get(&process);
-        read.is_some_and(|(_, snapshot)| number <= *snapshot)
+        read.is_some_and(|read| read.snapshots.range(number..).next().is_some())
     }
 
     /// Carries out what comes late and is due.

@@ -12,7 +12,7 @@ use pushwheel::cluster::Term;
 use pushwheel::internals::journal::{Logged, logged};
 use pushwheel::{PublishError, Published};
 
-use super::broker::{self, Broker, SharedBroker, Stored};
+use super::broker::{self, Broker, Readings, SharedBroker, Stored};
 use super::{OWN, number_of};
 use crate::oracle::SLACK_MS;
 use crate::sse::Dispatched;
@@ -592,13 +592,20 @@ impl Judge {
                 .filter(|term| leaves_out(term))
                 .map(|term| term.first)
                 .collect();
-            let Some((read, _)) = broker.read_by.get(&witness.process) else {
+            let Some(Readings {
+                blocks: read,
+                snapshots,
+            }) = broker.read_by.get(&witness.process)
+            else {
                 continue;
             };
             let of_terms = read
                 .iter()
                 .filter(|(first, _)| **first > seen && terms.contains(&broker.all[first].term));
-            if let Some(began_at) = of_terms.map(|(_, read_at)| *read_at).min()
+            let of_snapshots = snapshots
+                .iter()
+                .filter(|(at, _)| terms.iter().any(|first| *at >= first));
+            if let Some(began_at) = of_terms.chain(of_snapshots).map(|(_, at)| *at).min()
                 && witness.at_ms < began_at + LOSSES_MS
             {
                 return Err(format!(

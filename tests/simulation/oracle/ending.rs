@@ -76,8 +76,14 @@ impl Oracle {
         let (now, rest_ms) = (self.now(), self.stall_ms + 3 * TICK_MS + SLACK_MS);
         let is_late = |number: &usize| {
             let stream = &self.streams[*number];
-            let is_past =
-                |due: Due| due.is_some_and(|(_, to)| now > to.max(self.jumped_at) + rest_ms);
+            // A client that receives its page has as long as it takes something.
+            let taken_at = if stream.asks_for_page {
+                stream.taken_at
+            } else {
+                0
+            };
+            let since = self.jumped_at.max(taken_at);
+            let is_past = |due: Due| due.is_some_and(|(_, to)| now > to.max(since) + rest_ms);
             let is_old = is_past(self.expiry(*number)) || is_past(self.old_age(*number));
             is_old && stream.gone.is_none()
         };

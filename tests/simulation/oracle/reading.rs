@@ -520,8 +520,9 @@ impl Oracle {
         let stream = &mut self.streams[number];
         match (reason, stream.position) {
             ("lost", after) => stream.lost_after = after,
-            // Of what was before a stream that asked for nothing, it receives the state alone.
-            ("evicted", Some(after)) if !gap["requested"].is_null() => {
+            // Of what was before a stream that had no place, it receives the state alone, and
+            // the history that is there.
+            ("evicted", Some(after)) if matches!(stream.want, Want::After(_)) => {
                 stream.awaits_lost = term_after(&self.terms, after);
             }
             _ => stream.awaits_lost = None,

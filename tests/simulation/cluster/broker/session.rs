@@ -221,7 +221,7 @@ impl LogReader for Session {
             let now = broker.now();
             let read_by = broker.read_by.entry(session.process).or_default();
             for block in blocks {
-                read_by.0.entry(block.first).or_insert(now);
+                read_by.blocks.entry(block.first).or_insert(now);
             }
             Ok(())
         })
@@ -251,8 +251,9 @@ impl LogReader for Session {
         timeout: Duration,
     ) -> Result<Option<Vec<u8>>, BrokerError> {
         self.call(timeout, None, |broker, session| {
+            let now = broker.now();
             let read_by = broker.read_by.entry(session.process).or_default();
-            read_by.1 = read_by.1.max(name.at);
+            read_by.snapshots.entry(name.at).or_insert(now);
             let chunks = &broker.servers[session.server].kept.chunks;
             let chunk = chunks.get(&(name.at, name.writer, index));
             Ok(chunk.map(|chunk| chunk.to_vec()))
