@@ -37,6 +37,8 @@ impl Node {
             "1000000",
             "--history-bytes",
             "1000000000",
+            "--history-age",
+            "86400",
             "--allow-missing-keys",
             "--trusted-proxy",
             "127.0.0.1",
