@@ -84,9 +84,9 @@ pub(crate) struct Common {
     ///
     /// `bare` (a loop of send() over the sockets), `bare-uring` (the same with one system
     /// call for many sockets, by io_uring), `send` (this server without --io-uring),
-    /// `alone` (this server without the --beside options), `one-thread` (this server
-    /// without --threads), the URL of a running server, or the path of another pushwheel
-    /// program.
+    /// `alone` (this server without the --beside options), `plain` (this server without
+    /// --keyed), `one-thread` (this server without --threads), the URL of a running server,
+    /// or the path of another pushwheel program.
     #[arg(long, value_name = "SERVER")]
     pub(crate) against: Option<String>,
     /// URL to publish to on the second server, if that is running

@@ -13,7 +13,7 @@ use super::run::Run;
 /// flight.
 pub(crate) fn measure(run: &mut Run<'_>, options: &Publish, batch: usize) -> Result<()> {
     run.deliver_one()?;
-    run.load.publisher.set_keyed(options.keyed);
+    run.load.publisher.set_keyed(options.keyed && run.has_keys);
     let requests = options.events.div_ceil(batch);
     // The same number of bytes in flight, for each size of request.
     let depth = (options.depth / batch).max(DEPTH_MIN);

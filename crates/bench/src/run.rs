@@ -31,6 +31,8 @@ pub(crate) struct Run<'a> {
     pub(crate) load: Load,
     /// Whether the server has the additional load.
     pub(crate) has_background: bool,
+    /// Whether requests have idempotency keys, if any have.
+    pub(crate) has_keys: bool,
     bar: &'a ProgressBar,
     at: (usize, usize),
     /// Whether the server has served no client before, as far as is known.
@@ -107,6 +109,7 @@ impl Runs {
                         server: &server,
                         load,
                         has_background: contestant.has_background,
+                        has_keys: contestant.has_keys,
                         bar: &self.bar,
                         at: (number, round),
                         is_fresh: server.is_started_here() || !has_served,

@@ -37,13 +37,14 @@ pub(crate) enum Kind {
     },
 }
 
-/// A server of the comparison: its kind, its name, and whether it has the additional
-/// load.
+/// A server of the comparison: its kind, its name, and what its load has.
 #[derive(Clone, Debug)]
 pub(crate) struct Contestant {
     pub(crate) kind: Kind,
     pub(crate) name: String,
     pub(crate) has_background: bool,
+    /// Whether its requests have idempotency keys, if any have.
+    pub(crate) has_keys: bool,
 }
 
 /// A server that listens. One that the bench started ends when this is dropped.
@@ -90,6 +91,7 @@ pub(crate) fn contestants(scenario: &Scenario) -> Result<Vec<Contestant>> {
         kind: first,
         name,
         has_background: true,
+        has_keys: true,
     };
     let Some(against) = &common.against else {
         return Ok(vec![first]);
@@ -98,6 +100,7 @@ pub(crate) fn contestants(scenario: &Scenario) -> Result<Vec<Contestant>> {
         kind: second(scenario, &first.kind, against)?,
         name: against.clone(),
         has_background: against != "alone",
+        has_keys: against != "plain",
     };
     Ok(vec![first, second])
 }
@@ -106,7 +109,7 @@ pub(crate) fn contestants(scenario: &Scenario) -> Result<Vec<Contestant>> {
 fn second(scenario: &Scenario, first: &Kind, against: &str) -> Result<Kind> {
     let common = scenario.common();
     Ok(match against {
-        "alone" => first.clone(),
+        "alone" | "plain" => first.clone(),
         "one-thread" => first.with_arguments(against, |_| common.serve.clone())?,
         "send" => first.with_arguments(against, without_io_uring)?,
         "bare" | "bare-uring" => Kind::Bare {
@@ -194,6 +197,7 @@ fn cluster(options: &Cluster, alone: Kind, name: String) -> Result<Vec<Contestan
         kind,
         name,
         has_background: false,
+        has_keys: false,
     };
     Ok(vec![
         contestant(nodes, counted(options.nodes, "node")),
@@ -202,8 +206,8 @@ fn cluster(options: &Cluster, alone: Kind, name: String) -> Result<Vec<Contestan
 }
 
 /// The values of `--against`.
-const OTHERS: &str = "Use `bare`, `bare-uring`, `send`, `alone`, `one-thread`, the URL of a running \
-                        server (http://HOST:PORT/PATH), or the path of another pushwheel program";
+const OTHERS: &str = "Use `bare`, `bare-uring`, `send`, `alone`, `plain`, `one-thread`, the URL of \
+                        a running server (http://HOST:PORT/PATH), or the path of another pushwheel program";
 
 /// Returns the path of a program, for any directory and `PATH`.
 fn program(path: &Path) -> Result<PathBuf> {
