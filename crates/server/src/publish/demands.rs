@@ -36,7 +36,7 @@ impl Demands {
         let key = match (headers.key()?, &events.idempotency_key) {
             (Some(_), Some(_)) => return Err(Problem::two_idempotency_keys()),
             (Some(key), None) => Some(key),
-            (None, Some(key)) => Some(checked_key(key)?),
+            (None, Some(key)) => Some(checked_key(key.as_bytes())?),
             (None, None) => None,
         };
         let key = match key {
@@ -110,9 +110,8 @@ impl<'a> DemandHeaders<'a> {
         let Some(value) = self.key else {
             return Ok(None);
         };
-        let text = str::from_utf8(value).map_err(|_| Problem::idempotency_key())?;
-        let text = text.trim();
-        checked_key(unquoted(text).unwrap_or(text)).map(Some)
+        let value = value.trim_ascii();
+        checked_key(unquoted(value).unwrap_or(value)).map(Some)
     }
 
     pub(super) fn has_if_match(&self) -> bool {
@@ -124,8 +123,8 @@ impl<'a> DemandHeaders<'a> {
         let Some(value) = self.if_match else {
             return Ok(None);
         };
-        let text = str::from_utf8(value).map_err(|_| Problem::if_match())?;
-        let id = unquoted(text.trim())
+        let id = unquoted(value.trim_ascii())
+            .and_then(|id| str::from_utf8(id).ok())
             .filter(|id| !id.contains('"'))
             .ok_or_else(Problem::if_match)?;
         id.parse().map(Some).map_err(|_| Problem::if_match())
@@ -133,17 +132,18 @@ impl<'a> DemandHeaders<'a> {
 }
 
 /// Checks that a key is 1 to 255 visible ASCII characters, other than quotes.
-pub(super) fn checked_key(key: &str) -> Result<&str, Problem> {
+pub(super) fn checked_key(key: &[u8]) -> Result<&str, Problem> {
     let is_key_byte = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'"';
     // Without an early end the compiler checks many bytes at a time.
-    let are_all = || key.bytes().fold(true, |all, byte| all & is_key_byte(byte));
+    let are_all = || key.iter().fold(true, |all, byte| all & is_key_byte(*byte));
     let is_key = (1..=KEY_BYTES_MAX).contains(&key.len()) && are_all();
-    is_key.then_some(key).ok_or_else(Problem::idempotency_key)
+    let key = str::from_utf8(key).ok().filter(|_| is_key);
+    key.ok_or_else(Problem::idempotency_key)
 }
 
 /// Returns what is between the quotes of a string, if it has them.
-fn unquoted(text: &str) -> Option<&str> {
-    text.strip_prefix('"')?.strip_suffix('"')
+fn unquoted(text: &[u8]) -> Option<&[u8]> {
+    text.strip_prefix(b"\"")?.strip_suffix(b"\"")
 }
 
 #[cfg(test)]
@@ -154,11 +154,12 @@ mod tests {
     fn a_key_is_visible_ascii() {
         let longest = "k".repeat(KEY_BYTES_MAX);
         for key in ["8e03978e-40d5-43e8-bc93-6894a57f9324", "order 17", &longest] {
-            assert_eq!(checked_key(key), Ok(key));
+            assert_eq!(checked_key(key.as_bytes()), Ok(key));
         }
         let longer = "k".repeat(KEY_BYTES_MAX + 1);
         for key in ["", "a\"b", "caf\u{e9}", "a\tb", &longer] {
-            assert_eq!(checked_key(key), Err(Problem::idempotency_key()), "{key}");
+            let refused = Err(Problem::idempotency_key());
+            assert_eq!(checked_key(key.as_bytes()), refused, "{key}");
         }
     }
 }

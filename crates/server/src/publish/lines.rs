@@ -112,7 +112,7 @@ impl Lines {
         let name = request.param("channel").unwrap_or_default();
         let mut options = PublishOptions::new().target(self.target.clone());
         let key = match (&idempotency_key, &self.key) {
-            (Some(key), _) => Some(checked_key(key)?.to_owned()),
+            (Some(key), _) => Some(checked_key(key.as_bytes())?.to_owned()),
             (None, Some(key)) => Some(format!("{key}\n{number}")),
             (None, None) => None,
         };
