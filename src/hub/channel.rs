@@ -65,6 +65,12 @@ impl fmt::Debug for Channel {
     }
 }
 
+/// The encoded events of one publish.
+enum Encoded {
+    One(One),
+    Several(Vec<Ready>),
+}
+
 /// A client as a filter sees it; see [`Channel::filter`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -112,23 +118,13 @@ impl Channel {
         let Channel { hub, key, .. } = self;
         if hub.has_journal() {
             let events = self.encode_all(events)?;
-            let demands = Demands::default();
-            return hub.propose_and_wait(hub.decide_publish(*key, events, target, demands));
+            let (audience, demands) = (target.into_audience(), Demands::default());
+            return hub.propose_and_wait(hub.decide_publish(*key, events, audience, demands));
         }
-        let mut events = events.into_iter();
-        let mut all = Vec::new();
-        if let Some(first) = events.next() {
-            let first = self.encode(first.borrow())?;
-            let Some(second) = events.next() else {
-                // The usual case needs no memory for a list.
-                return hub.publish(*key, One(first), target);
-            };
-            all.extend([first, self.encode(second.borrow())?]);
-            for event in events {
-                all.push(self.encode(event.borrow())?);
-            }
+        match self.encode_some(events)? {
+            Encoded::One(event) => hub.publish(*key, event, target),
+            Encoded::Several(events) => hub.publish(*key, events, target),
         }
-        hub.publish(*key, all, target)
     }
 
     /// Publishes as [`publish`](Self::publish) does, with options: so that it can be
@@ -142,13 +138,23 @@ impl Channel {
         events: impl IntoIterator<Item = E>,
         options: &PublishOptions,
     ) -> Result<Published, PublishError> {
-        let Channel { hub, key, .. } = self;
-        let events = self.encode_all(events)?;
+        let Channel { hub, key, name, .. } = self;
         if hub.has_journal() {
+            let events = self.encode_all(events)?;
             return hub.propose_and_wait(self.decide_publish_with(events, options));
         }
-        let demands = self.demands(&events, options);
-        hub.publish_with(*key, events, options.target.clone(), demands)
+        let audience = options.target.audience();
+        let demands = |events| Demands::of(options, name, events, audience.as_deref());
+        match self.encode_some(events)? {
+            Encoded::One(event) => {
+                let demands = demands(event.as_ref());
+                hub.publish_with(*key, event, audience, demands)
+            }
+            Encoded::Several(events) => {
+                let demands = demands(&events);
+                hub.publish_with(*key, events, audience, demands)
+            }
+        }
     }
 
     /// Publishes as [`publish_with`](Self::publish_with) does, and passes the result to
@@ -176,13 +182,9 @@ impl Channel {
         events: Vec<Ready>,
         options: &PublishOptions,
     ) -> Result<Decided, PublishError> {
-        let demands = self.demands(&events, options);
-        let target = options.target.clone();
-        self.hub.decide_publish(self.key, events, target, demands)
-    }
-
-    fn demands<'a>(&self, events: &[Ready], options: &'a PublishOptions) -> Demands<'a> {
-        Demands::of(options, &self.name, events)
+        let audience = options.target.audience();
+        let demands = Demands::of(options, &self.name, &events, audience.as_deref());
+        self.hub.decide_publish(self.key, events, audience, demands)
     }
 
     /// Publishes as [`publish`](Self::publish) does, and passes the result to `then`.
@@ -216,7 +218,8 @@ impl Channel {
         }
         match self.encode_all(events) {
             Ok(events) => {
-                let decided = hub.decide_publish(*key, events, target, Demands::default());
+                let (audience, demands) = (target.into_audience(), Demands::default());
+                let decided = hub.decide_publish(*key, events, audience, demands);
                 hub.propose_then(decided, Box::new(then));
             }
             Err(error) => then(Err(error)),
@@ -365,9 +368,31 @@ impl Channel {
         let Channel { hub, key, .. } = self;
         if hub.has_journal() {
             let (events, demands) = (vec![self.encode(event)?], Demands::default());
-            return hub.propose_and_wait(hub.decide_publish(*key, events, target, demands));
+            let audience = target.into_audience();
+            return hub.propose_and_wait(hub.decide_publish(*key, events, audience, demands));
         }
         hub.publish(*key, One(self.encode(event)?), target)
+    }
+
+    /// Encodes events, one of them without the cost of a list.
+    #[inline(always)]
+    fn encode_some<'a, E: Borrow<Event<'a>>>(
+        &self,
+        events: impl IntoIterator<Item = E>,
+    ) -> Result<Encoded, PublishError> {
+        let mut events = events.into_iter();
+        let Some(first) = events.next() else {
+            return Ok(Encoded::Several(Vec::new()));
+        };
+        let first = self.encode(first.borrow())?;
+        let Some(second) = events.next() else {
+            return Ok(Encoded::One(One(first)));
+        };
+        let mut all = vec![first, self.encode(second.borrow())?];
+        for event in events {
+            all.push(self.encode(event.borrow())?);
+        }
+        Ok(Encoded::Several(all))
     }
 
     fn encode_all<'a, E: Borrow<Event<'a>>>(

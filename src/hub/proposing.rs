@@ -198,7 +198,7 @@ impl Hub {
         &self,
         key: ChannelKey,
         events: Vec<Ready>,
-        target: Target,
+        mut audience: Option<Arc<Audience>>,
         demands: Demands<'_>,
     ) -> Result<Decided, PublishError> {
         let Demands {
@@ -206,7 +206,6 @@ impl Hub {
             newest,
             finishes,
         } = demands;
-        let mut audience = target.into_audience();
         let mut own_ids = OwnIds::of(&events, audience.as_deref(), &self.ids)?;
         let now_ms = self.clock.now_ms();
         // Few publishes need it, and it is several readings of clocks.

@@ -76,7 +76,7 @@ impl Hub {
         events: impl AsRef<[Ready]> + IntoIterator<Item = Ready>,
         target: Target,
     ) -> Result<Published, PublishError> {
-        self.publish_demanding(key, events, target, Demands::default())
+        self.publish_demanding(key, events, target.into_audience(), Demands::default())
     }
 
     /// Publishes with demands.
@@ -84,11 +84,11 @@ impl Hub {
     pub(super) fn publish_with(
         &self,
         key: ChannelKey,
-        events: Vec<Ready>,
-        target: Target,
+        events: impl AsRef<[Ready]> + IntoIterator<Item = Ready>,
+        audience: Option<Arc<Audience>>,
         demands: Demands<'_>,
     ) -> Result<Published, PublishError> {
-        self.publish_demanding(key, events, target, demands)
+        self.publish_demanding(key, events, audience, demands)
     }
 
     /// Inlined, so that a publish without demands does not pay for them.
@@ -97,7 +97,7 @@ impl Hub {
         &self,
         key: ChannelKey,
         events: impl AsRef<[Ready]> + IntoIterator<Item = Ready>,
-        target: Target,
+        mut audience: Option<Arc<Audience>>,
         demands: Demands<'_>,
     ) -> Result<Published, PublishError> {
         let Demands {
@@ -107,7 +107,6 @@ impl Hub {
         } = demands;
         let all = events.as_ref();
         let count = all.len();
-        let mut audience = target.into_audience();
         let mut own_ids = OwnIds::of(all, audience.as_deref(), &self.ids)?;
         let now_us = self.clock.now_us();
         let now_ms = now_us / 1000;
@@ -278,7 +277,7 @@ impl Hub {
             ..Demands::default()
         };
         let events = Vec::from_iter(event);
-        let finished = self.publish_with(key, events, Target::All, demands);
+        let finished = self.publish_with(key, events, None, demands);
         finished.map(|published| published.clients)
     }
 

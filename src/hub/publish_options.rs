@@ -1,5 +1,6 @@
 //! What a publisher may demand of a publish, besides its events.
 
+use super::audience::Audience;
 use super::id::EventId;
 use super::idempotency::{IdempotencyKey, Keyed};
 use super::ready::Ready;
@@ -32,12 +33,14 @@ pub struct PublishOptions {
 impl PublishOptions {
     /// Returns the options of [`Channel::publish`](crate::Channel::publish) to all clients.
     #[must_use]
+    #[inline]
     pub fn new() -> PublishOptions {
         PublishOptions::default()
     }
 
     /// Sets the clients that the events are for. Default: all.
     #[must_use]
+    #[inline]
     pub fn target(mut self, target: Target) -> PublishOptions {
         self.target = target;
         self
@@ -53,6 +56,7 @@ impl PublishOptions {
     /// whose first publish has no result yet is rejected
     /// ([`PublishError::KeyInFlight`](crate::PublishError::KeyInFlight)).
     #[must_use]
+    #[inline]
     pub fn idempotency_key(mut self, key: IdempotencyKey) -> PublishOptions {
         self.key = Some(key);
         self
@@ -62,6 +66,7 @@ impl PublishOptions {
     /// Otherwise the publish is rejected
     /// ([`PublishError::NotNewest`](crate::PublishError::NotNewest)).
     #[must_use]
+    #[inline]
     pub fn if_newest(mut self, id: EventId) -> PublishOptions {
         self.newest = Some(id);
         self
@@ -70,6 +75,7 @@ impl PublishOptions {
     /// Finishes the channel behind the events, as
     /// [`Channel::finish`](crate::Channel::finish) does: both are done or none.
     #[must_use]
+    #[inline]
     pub fn finishing(mut self) -> PublishOptions {
         self.finishes = true;
         self
@@ -86,22 +92,20 @@ pub(super) struct Demands<'a> {
 }
 
 impl<'a> Demands<'a> {
-    /// Returns the demands of a publish of `events` to the channel of a name.
-    pub(super) fn of(options: &'a PublishOptions, name: &str, events: &[Ready]) -> Demands<'a> {
-        let PublishOptions {
-            target,
-            key,
-            newest,
-            finishes,
-        } = options;
-        let keyed = key.map(|key| {
-            let audience = target.clone().into_audience();
-            Keyed::of(key, name, events, audience.as_deref(), *finishes)
-        });
+    /// Returns the demands of a publish of `events` to `audience` in the channel of a name.
+    #[inline]
+    pub(super) fn of(
+        options: &'a PublishOptions,
+        name: &str,
+        events: &[Ready],
+        audience: Option<&Audience>,
+    ) -> Demands<'a> {
+        let finishes = options.finishes;
+        let keyed = options.key;
         Demands {
-            keyed,
-            newest: newest.as_ref(),
-            finishes: *finishes,
+            keyed: keyed.map(|key| Keyed::of(key, name, events, audience, finishes)),
+            newest: options.newest.as_ref(),
+            finishes,
         }
     }
 }

@@ -47,6 +47,16 @@ pub enum Target {
 impl Target {
     /// Returns the audience of the events, or `None` if they are for all clients.
     #[inline(always)]
+    pub(super) fn audience(&self) -> Option<Arc<Audience>> {
+        match self {
+            // Most are, and cloning the others is not for free.
+            Target::All => None,
+            target => target.clone().into_audience(),
+        }
+    }
+
+    /// Returns the audience as [`audience`](Self::audience) does.
+    #[inline(always)]
     pub(super) fn into_audience(self) -> Option<Arc<Audience>> {
         let audience = match self {
             Target::All => return None,
