@@ -148,6 +148,7 @@ fn publishing_is_counted_without_clients() {
         found[..3],
         ["requests_per_s", "events_per_s", "publish_cpu_us"]
     );
+    figures("publish --events 2000 --batch 1 --keyed --against plain");
 }
 
 #[test]
