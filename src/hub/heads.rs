@@ -141,7 +141,8 @@ impl Heads {
     }
 
     pub(super) fn end_copy(&mut self) {
-        self.copies -= 1;
+        // What a node has built may have taken the place of what the copy began with.
+        self.copies = self.copies.saturating_sub(1);
         if self.copies == 0 {
             self.absent = HashMap::new();
         }

@@ -143,7 +143,8 @@ impl<K: Clone + Eq + Hash, R: Record<K>> Table<K, R> {
     }
 
     pub(super) fn end_copy(&mut self) {
-        self.copies -= 1;
+        // What a node has built may have taken the place of what the copy began with.
+        self.copies = self.copies.saturating_sub(1);
     }
 
     /// Returns whether a copy keeps all records.
