@@ -78,10 +78,15 @@ impl State {
 
     /// Returns the number of the gap of a loss in a channel, if it has one.
     pub(super) fn gap_of(&self, scope: &str, term: u64) -> Option<u64> {
+        let gaps = self.gaps_of(scope, term);
+        gaps.map(|gap| gap.sequence).min()
+    }
+
+    /// Returns the gaps of a loss that a channel may have: its own, and that of all channels.
+    fn gaps_of<'a>(&'a self, scope: &'a str, term: u64) -> impl Iterator<Item = &'a IdRecord> {
         let id = self.loss_id(term);
-        let records = [scope, ALL].into_iter();
-        let numbers = records.filter_map(|scope| self.remembered.get(scope, &id));
-        numbers.map(|record| record.sequence).min()
+        let scopes = [scope, ALL].into_iter();
+        scopes.filter_map(move |scope| self.remembered.get(scope, &id))
     }
 
     /// Returns whether a channel has the gap of a loss.
@@ -97,9 +102,7 @@ impl State {
         let (Some(newest), Some(now_ms)) = (newest, self.remembered.log_ms()) else {
             return false;
         };
-        let id = self.loss_id(newest.first);
-        let gaps = [scope, ALL].into_iter();
-        let mut gaps = gaps.filter_map(|scope| self.remembered.get(scope, &id));
+        let mut gaps = self.gaps_of(scope, newest.first);
         gaps.any(|gap| now_ms.saturating_sub(gap.at_ms) <= REPUBLISHED_MS)
     }
 

@@ -9,6 +9,10 @@ use crate::hub::join::Start;
 
 pub(crate) use super::waiting::{Awaited, Released, Waited};
 
+/// The most own ids that are looked for after each block. If there are more, their requests wait
+/// for a block of this node.
+const OWN_IDS_MAX: usize = 64;
+
 impl Hub {
     /// Returns whether this is a node of a cluster.
     pub(crate) fn is_node(&self) -> bool {
@@ -64,8 +68,12 @@ impl Hub {
         self.release(|awaited| matches!(awaited, Awaited::Loss(loss) if self.is_said(loss)));
     }
 
-    /// Lets requests go on whose own ids this hub knows.
+    /// Lets requests go on whose own ids this hub knows, unless they are many.
     pub(super) fn release_known(&self) {
+        let awaited = self.cluster.get().map_or(0, |c| c.own_ids_awaited());
+        if !(1..=OWN_IDS_MAX).contains(&awaited) {
+            return;
+        }
         self.release(|awaited| matches!(awaited, Awaited::OwnId(own) if self.is_known(own)));
     }
 

@@ -489,6 +489,11 @@ impl Cluster {
         self.waiting().losses_until(term, now_ms)
     }
 
+    /// Returns how many requests wait for own ids.
+    pub(in crate::hub) fn own_ids_awaited(&self) -> usize {
+        self.waiting().own_ids()
+    }
+
     /// Lets requests go on for which the hub has what they wait for. `is_found` is called with
     /// the requests locked.
     pub(in crate::hub) fn release_found(&self, is_found: impl Fn(&Awaited) -> bool) {

@@ -136,6 +136,13 @@ impl Waiting {
         oldest.map(|request| request.go_on)
     }
 
+    /// Returns how many requests wait for own ids.
+    pub(super) fn own_ids(&self) -> usize {
+        let all = self.requests.iter();
+        all.filter(|request| matches!(request.awaited, Awaited::OwnId(_)))
+            .count()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.requests.len()
     }
